@@ -1,0 +1,191 @@
+//! One call into a plugin: what it may use, and what it has used.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::bindings::host::pcoder::plugin::types::CommandSpec;
+use crate::capability::limits::Limits;
+use crate::error::{Error, code};
+use crate::gate::Gate;
+use crate::host::http::Requests;
+use crate::host::log::LogBudget;
+use crate::process::ProcessTree;
+use crate::secrets::{Broker, NoSecrets};
+use crate::target::Target;
+
+/// What the host asks a call to do, where a plugin is granted to do just that (`as called`, the root `called`).
+#[derive(Clone, Debug, Default)]
+pub struct Called {
+    /// The command, as the plugin sees it: with placeholders, without the caller's environment.
+    pub command: Option<CommandSpec>,
+    /// The environment that the command gets beneath its own variables. The plugin never sees it.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The home folder, for `~/`.
+    pub home: Option<PathBuf>,
+    /// The path that the call is about.
+    pub path: Option<String>,
+}
+
+/// Everything that a caller gives to one call. The default is a call that can reach nothing.
+pub struct CallContext {
+    /// What the call is asked to do.
+    pub called: Called,
+    /// The folders behind the names of file roots.
+    pub roots: HashMap<String, PathBuf>,
+    /// The instance that it is about.
+    pub target: Option<Arc<dyn Target>>,
+    /// The secrets that may be named, and the placeholders that were made for the command.
+    pub secrets: Arc<Broker>,
+    /// Where programs are looked up that a grant names without a path.
+    pub path: Option<OsString>,
+    /// Ends the call.
+    pub cancel: CancellationToken,
+    /// How long the call may take in all. Without it, the plugin's limit; `Some(None)` for as long as it takes, which
+    /// is for commands that people use.
+    pub deadline: Option<Option<Duration>>,
+    /// The processes that it starts; given when a caller wants to pass signals on to them.
+    pub tree: Option<Arc<ProcessTree>>,
+}
+
+impl Default for CallContext {
+    fn default() -> Self {
+        Self {
+            called: Called::default(),
+            roots: HashMap::new(),
+            target: None,
+            secrets: Arc::new(Broker::new(Arc::new(NoSecrets))),
+            path: None,
+            cancel: CancellationToken::new(),
+            deadline: None,
+            tree: None,
+        }
+    }
+}
+
+/// What a store holds for one call.
+pub struct CallState {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) requests: Requests,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) context: CallContext,
+    pub(crate) tree: Arc<ProcessTree>,
+    pub(crate) limits: Limits,
+    pub(crate) moved: u64,
+    pub(crate) memory: Memory,
+    pub(crate) log: LogBudget,
+    pub(crate) clock: GuestClock,
+}
+
+impl CallState {
+    /// Counts bytes that the host holds or moves for the guest.
+    pub(crate) fn charge(&mut self, operation: &'static str, bytes: u64) -> Result<(), Error> {
+        self.moved = self.moved.saturating_add(bytes);
+        if self.moved > self.limits.output {
+            return Err(Error::new(
+                code::LIMIT,
+                operation,
+                format!("the call moved more than its limit of {} MiB", self.limits.output >> 20),
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many more bytes may be moved.
+    pub(crate) fn allowance(&self) -> u64 {
+        self.limits.output.saturating_sub(self.moved)
+    }
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for CallState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
+    }
+}
+
+/// Bounds linear memory and tables over all of a component's instances, and remembers that it refused.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limits: Limits,
+    memory: usize,
+    tables: usize,
+    pub(crate) refused: bool,
+}
+
+impl Memory {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, memory: 0, tables: 0, refused: false }
+    }
+}
+
+impl wasmtime::ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let grown = self.memory.saturating_add(desired.saturating_sub(current));
+        let allowed = grown <= self.limits.memory;
+        if allowed {
+            self.memory = grown;
+        } else {
+            self.refused = true;
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let grown = self.tables.saturating_add(desired.saturating_sub(current));
+        let allowed = grown <= self.limits.table_elements;
+        if allowed {
+            self.tables = grown;
+        } else {
+            self.refused = true;
+        }
+        Ok(allowed)
+    }
+}
+
+/// How long the guest's own code has computed, in ticks of the epoch.
+///
+/// The guest notices a tick when it next runs, so a tick that ended a wait in the host says nothing about the guest:
+/// only a tick that follows closely on another one is counted.
+#[derive(Debug)]
+pub(crate) struct GuestClock {
+    last: Option<Instant>,
+    used: Duration,
+    limit: Duration,
+}
+
+impl GuestClock {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { last: None, used: Duration::ZERO, limit }
+    }
+
+    /// Whether the guest may go on.
+    pub(crate) fn tick(&mut self) -> bool {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let passed = now - last;
+            if passed < crate::engine::TICK * 4 {
+                self.used += passed;
+            }
+        }
+        self.used < self.limit
+    }
+
+    pub(crate) fn exhausted(&self) -> bool {
+        self.used >= self.limit
+    }
+}

@@ -1,0 +1,135 @@
+//! Capability `secrets`: which secrets a plugin may name, and where their values may go.
+
+use url::Url;
+
+use super::net::UrlPattern;
+use super::{Class, Effect};
+use crate::error::Error;
+use crate::manifest::Capabilities;
+
+/// Where a grant lets a secret's value go.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Into files and commands on the call's instance.
+    Target,
+    /// Into the environment of a program on the host that the plugin may run.
+    Exec,
+    /// Into headers of requests to these URLs.
+    Url(UrlPattern),
+}
+
+impl Destination {
+    /// Reads `target`, `exec` or a URL pattern.
+    ///
+    /// # Errors
+    /// `invalid`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "target" => Ok(Self::Target),
+            "exec" => Ok(Self::Exec),
+            url => UrlPattern::parse(url).map(Self::Url),
+        }
+    }
+
+    fn holds(&self, place: &Place) -> bool {
+        match (self, place) {
+            (Self::Target, Place::Target) | (Self::Exec, Place::Exec) => true,
+            (Self::Url(pattern), Place::Request(url)) => pattern.holds(url),
+            _ => false,
+        }
+    }
+}
+
+/// The place that a value would be put in.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A file or a command on the call's instance.
+    Target,
+    /// A program's environment on the host.
+    Exec,
+    /// A request's header.
+    Request(Url),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Target => f.write_str("target"),
+            Self::Exec => f.write_str("exec"),
+            Self::Request(url) => write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default()),
+        }
+    }
+}
+
+/// A placeholder that a plugin asks for.
+#[derive(Clone, Debug)]
+pub struct Name(pub String);
+
+impl Effect for Name {
+    const CLASS: Class = Class::Secrets;
+
+    fn verb(&self) -> &'static str {
+        "get"
+    }
+
+    fn describe(&self) -> String {
+        crate::text::for_people(&self.0, 128)
+    }
+
+    fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
+        capabilities.secrets.iter().find(|grant| grant.name == self.0).map(|grant| format!("secrets {}", grant.name))
+    }
+}
+
+/// A value that would be put somewhere.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// The secret's name.
+    pub name: String,
+    /// Where it would go.
+    pub place: Place,
+}
+
+impl Effect for Use {
+    const CLASS: Class = Class::Secrets;
+
+    fn verb(&self) -> &'static str {
+        "use"
+    }
+
+    fn describe(&self) -> String {
+        format!("{} to {}", crate::text::for_people(&self.name, 128), self.place)
+    }
+
+    fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
+        capabilities.secrets.iter().filter(|grant| grant.name == self.name).find_map(|grant| {
+            let to = grant.to.iter().find(|to| Destination::parse(to).is_ok_and(|it| it.holds(&self.place)))?;
+            Some(format!("secrets {} to {to}", grant.name))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_goes_only_where_its_grant_says() {
+        let capabilities = Capabilities {
+            secrets: vec![crate::manifest::Secrets {
+                name: "KEY".into(),
+                to: vec!["https://api.example.com/v1/".into()],
+                reason: String::new(),
+            }],
+            ..Capabilities::default()
+        };
+        let to = |place| Use { name: "KEY".into(), place }.allowed_by(&capabilities).is_some();
+        let url = |text: &str| Place::Request(Url::parse(text).expect("a URL"));
+        assert!(to(url("https://api.example.com/v1/x")));
+        assert!(!to(url("https://api.example.com/v2/x")));
+        assert!(!to(url("https://evil.test/v1/")));
+        assert!(!to(Place::Target));
+        assert!(!to(Place::Exec));
+        assert!(Name("OTHER".into()).allowed_by(&capabilities).is_none());
+    }
+}

@@ -1,0 +1,265 @@
+//! The one gate. Whatever a plugin causes on the host went through [`Gate::authorize`] first.
+//!
+//! The functions that have effects take a [`Permit`] by value, and only this module can make one: its fields are
+//! private and it is not `Clone`. So a second path to an effect that forgets the check does not compile.
+//! `tests/it/gate_matrix.rs` holds the list of every import of every world with the class and verb that guards it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::audit::{self, Event, Record, Sink, millis};
+use crate::capability::{Class, Effect};
+use crate::error::{Error, code};
+use crate::manifest::Capabilities;
+
+/// Who is calling: as the host knows it, never as a plugin says.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The plugin's name in its manifest.
+    pub plugin: String,
+    /// The sha256 of its component, in hexadecimal.
+    pub digest: String,
+}
+
+/// What a plugin may do: what it asked for, what its user granted, what a policy allows. All of them must allow an
+/// effect, so none can widen another, and an empty one allows nothing.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    layers: Vec<Layer>,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    whose: &'static str,
+    capabilities: Arc<Capabilities>,
+}
+
+impl Authority {
+    /// What the plugin asked for, narrowed to what its user granted.
+    pub fn granted(request: Capabilities, grant: Capabilities) -> Self {
+        let layer = |whose, capabilities| Layer { whose, capabilities: Arc::new(capabilities) };
+        Self { layers: vec![layer("the plugin's manifest", request), layer("the grant", grant)] }
+    }
+
+    /// The same, narrowed by an administrator's policy.
+    #[must_use]
+    pub fn under_policy(mut self, policy: Capabilities) -> Self {
+        self.layers.push(Layer { whose: "the policy", capabilities: Arc::new(policy) });
+        self
+    }
+}
+
+/// Checks one call's effects and writes them down.
+pub struct Gate {
+    identity: Identity,
+    authority: Authority,
+    call: String,
+    operation: String,
+    sink: Arc<dyn Sink>,
+    permits: AtomicU64,
+}
+
+/// That one effect on one target may happen once.
+pub struct Permit<E: Effect> {
+    effect: E,
+    number: u64,
+    started: Instant,
+    bytes: u64,
+    outcome: Option<String>,
+    gate: Arc<Gate>,
+}
+
+impl Gate {
+    /// A gate for one call.
+    pub fn new(
+        identity: Identity,
+        authority: Authority,
+        call: impl Into<String>,
+        operation: impl Into<String>,
+        sink: Arc<dyn Sink>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            authority,
+            call: call.into(),
+            operation: operation.into(),
+            sink,
+            permits: AtomicU64::new(0),
+        })
+    }
+
+    /// Who is calling.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Decides and writes the decision down. This is the point in time that counts: before any name is looked up, any
+    /// file opened, any program started.
+    ///
+    /// # Errors
+    /// `denied`, naming the missing capability and the command that grants it.
+    pub fn authorize<E: Effect>(self: &Arc<Self>, effect: E) -> Result<Permit<E>, Error> {
+        let number = self.permits.fetch_add(1, Ordering::Relaxed);
+        let mut rules = Vec::with_capacity(self.authority.layers.len());
+        let mut refused_by = self.authority.layers.is_empty().then_some("an empty authority");
+        for layer in &self.authority.layers {
+            match effect.allowed_by(&layer.capabilities) {
+                Some(rule) => rules.push(rule),
+                None => {
+                    refused_by = Some(layer.whose);
+                    break;
+                }
+            }
+        }
+        let rule = if refused_by.is_none() { rules.pop() } else { None };
+        self.write(Event::Decision {
+            class: E::CLASS,
+            verb: effect.verb(),
+            target: effect.describe(),
+            rule: rule.clone(),
+            permit: number,
+        });
+        match refused_by {
+            None => {
+                Ok(Permit { effect, number, started: Instant::now(), bytes: 0, outcome: None, gate: Arc::clone(self) })
+            }
+            Some(whose) => Err(self.denial(&effect, whose)),
+        }
+    }
+
+    fn denial<E: Effect>(&self, effect: &E, whose: &str) -> Error {
+        let class = E::CLASS.as_str();
+        let plugin = &self.identity.plugin;
+        let hint = match whose {
+            "the plugin's manifest" => {
+                format!("the plugin never asked for this; look at it with `pcoder plugin inspect {plugin}`")
+            }
+            "the policy" => "ask the administrator of this machine".to_owned(),
+            _ => format!("allow it with `pcoder plugin grant {plugin} {class}`"),
+        };
+        Error::new(
+            code::DENIED,
+            format!("{class}.{}", effect.verb()),
+            format!("plugin `{plugin}` has no such `{class}` capability in {whose}"),
+        )
+        .subject(effect.describe())
+        .hint(hint)
+    }
+
+    /// Writes down something that was found out only while it was done: a link that leads out of its root.
+    pub(crate) fn deny_late(self: &Arc<Self>, class: Class, verb: &'static str, target: String) {
+        let permit = self.permits.fetch_add(1, Ordering::Relaxed);
+        self.write(Event::Decision { class, verb, target, rule: None, permit });
+    }
+
+    pub(crate) fn call_ended(&self, outcome: &str, started: Instant) {
+        self.write(Event::Call { outcome: outcome.to_owned(), ms: millis(started.elapsed()) });
+    }
+
+    fn write(&self, event: Event) {
+        self.sink.record(&Record {
+            time_ms: audit::now_ms(),
+            call: self.call.clone(),
+            operation: self.operation.clone(),
+            plugin: self.identity.plugin.clone(),
+            digest: self.identity.digest.clone(),
+            event,
+        });
+    }
+}
+
+impl<E: Effect> Permit<E> {
+    /// What may be done.
+    pub fn effect(&self) -> &E {
+        &self.effect
+    }
+
+    /// The gate that made this.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Writes down how it went and hands the result on.
+    ///
+    /// # Errors
+    /// Those of `result`.
+    pub fn finish<T>(mut self, bytes: u64, result: Result<T, Error>) -> Result<T, Error> {
+        self.bytes = bytes;
+        self.outcome = Some(match &result {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error.code.clone().into_owned(),
+        });
+        result
+    }
+}
+
+impl<E: Effect> Drop for Permit<E> {
+    /// Every permit leaves a record, also when the call was cancelled in the middle of its effect.
+    fn drop(&mut self) {
+        self.gate.write(Event::Effect {
+            class: E::CLASS,
+            verb: self.effect.verb(),
+            target: self.effect.describe(),
+            permit: self.number,
+            outcome: self.outcome.take().unwrap_or_else(|| "abandoned".to_owned()),
+            bytes: self.bytes,
+            ms: millis(self.started.elapsed()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Memory;
+    use crate::capability::target::OnTarget;
+    use crate::manifest::Target;
+
+    fn with_target() -> Capabilities {
+        Capabilities { target: Some(Target { reason: String::new() }), ..Capabilities::default() }
+    }
+
+    fn gate(authority: Authority, sink: &Arc<Memory>) -> Arc<Gate> {
+        let identity = Identity { plugin: "p".into(), digest: "d".into() };
+        Gate::new(identity, authority, "call", "credentials.install", Arc::clone(sink) as Arc<dyn Sink>)
+    }
+
+    #[test]
+    fn every_layer_must_allow_an_effect() {
+        let none = Capabilities::default;
+        for (authority, allowed) in [
+            (Authority::granted(with_target(), with_target()), true),
+            (Authority::granted(with_target(), none()), false),
+            (Authority::granted(none(), with_target()), false),
+            (Authority::granted(with_target(), with_target()).under_policy(none()), false),
+            (Authority::granted(with_target(), with_target()).under_policy(with_target()), true),
+            (Authority { layers: vec![] }, false),
+        ] {
+            let sink = Arc::new(Memory::default());
+            let result = gate(authority, &sink).authorize(OnTarget::new("run", "ls"));
+            assert_eq!(result.is_ok(), allowed);
+        }
+    }
+
+    #[test]
+    fn a_denial_is_a_value_with_a_way_out_and_a_record() {
+        let sink = Arc::new(Memory::default());
+        let gate = gate(Authority::granted(with_target(), Capabilities::default()), &sink);
+        let Err(error) = gate.authorize(OnTarget::new("run", "ls")) else { panic!("it was allowed") };
+        assert!(error.is(code::DENIED));
+        assert_eq!(error.hint.as_deref(), Some("allow it with `pcoder plugin grant p target`"));
+        let records = sink.records();
+        assert!(matches!(&records[..], [Record { event: Event::Decision { rule: None, .. }, .. }]));
+    }
+
+    #[test]
+    fn an_effect_that_was_abandoned_is_on_record() {
+        let sink = Arc::new(Memory::default());
+        let gate = gate(Authority::granted(with_target(), with_target()), &sink);
+        drop(gate.authorize(OnTarget::new("run", "ls")).expect("allowed"));
+        let records = sink.records();
+        let [_, Record { event: Event::Effect { outcome, .. }, .. }] = &records[..] else { panic!("{records:?}") };
+        assert_eq!(outcome, "abandoned");
+    }
+}

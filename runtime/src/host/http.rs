@@ -1,0 +1,179 @@
+//! `wasi:http`: requests. Capability `net`.
+//!
+//! Wasmtime's own sender is not built in (the feature `default-send-request` is off), so the only way out is the one
+//! here: the request is checked, its host is looked up, the address is checked, and that very address is dialled.
+//! Redirects are not followed: a plugin that follows one makes a request, and that is checked like any other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::header::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use url::Url;
+use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::capability::net::{Dial, Request};
+use crate::capability::secrets::Place;
+use crate::error::{Error, code};
+use crate::gate::Gate;
+use crate::secrets::Broker;
+
+/// A host that does not answer in this time is not there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long the first byte of an answer may take; models think.
+const FIRST_BYTE: Duration = Duration::from_secs(600);
+
+/// Makes requests for one call.
+pub(crate) struct Requests {
+    gate: Arc<Gate>,
+    secrets: Arc<Broker>,
+}
+
+impl Requests {
+    pub(crate) fn new(gate: Arc<Gate>, secrets: Arc<Broker>) -> Self {
+        Self { gate, secrets }
+    }
+}
+
+type Answer = Result<(hyper::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
+
+impl WasiHttpHooks for Requests {
+    fn send_request(
+        &mut self,
+        request: hyper::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        let (gate, secrets) = (Arc::clone(&self.gate), Arc::clone(&self.secrets));
+        Box::new(async move { send(gate, secrets, request, options).await })
+    }
+}
+
+async fn send(
+    gate: Arc<Gate>,
+    secrets: Arc<Broker>,
+    mut request: hyper::Request<WasiBody>,
+    options: Option<RequestOptions>,
+) -> Answer {
+    let url = Url::parse(&request.uri().to_string()).map_err(|_| HttpError::HttpRequestUriInvalid)?;
+    let method = request.method().as_str().to_ascii_uppercase();
+    let permit = gate.authorize(Request { method, url: url.clone() }).map_err(|_| HttpError::HttpRequestDenied)?;
+    let result = async {
+        for value in request.headers_mut().values_mut() {
+            let Ok(text) = value.to_str() else { continue };
+            let filled = secrets.fill(text, &Place::Request(url.clone()), false, &gate)?;
+            if let std::borrow::Cow::Owned(filled) = filled {
+                *value = HeaderValue::from_str(&filled)
+                    .map_err(|_| Error::new(code::INVALID, "net.request", "a secret is not a header's value"))?;
+                value.set_sensitive(true);
+            }
+        }
+        let connect = options.as_ref().and_then(|it| it.connect_timeout).unwrap_or(CONNECT);
+        let stream = dial(&gate, &url, connect).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))?;
+        // The connection is driven beside the body; it ends with the call, whose runtime task this is.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        *request.uri_mut() = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |it| it.as_str())
+            .parse()
+            .map_err(|_| Error::new(code::INVALID, "net.request", "not a path"))?;
+        let first_byte = options.as_ref().and_then(|it| it.first_byte_timeout).unwrap_or(FIRST_BYTE);
+        let response = tokio::time::timeout(first_byte, sender.send_request(request))
+            .await
+            .map_err(|_| Error::new(code::TIMEOUT, "net.request", "no answer in time"))?
+            .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))?;
+        Ok((response, sender, driver))
+    }
+    .await;
+    match permit.finish(0, result) {
+        Ok((response, sender, driver)) => {
+            let body = response.map(|body| body.map_err(HttpError::from).boxed_unsync());
+            let rest = async move {
+                let _open = sender;
+                drop(driver.await);
+                Ok(())
+            };
+            Ok((body, Box::new(rest) as Box<dyn Future<Output = _> + Send>))
+        }
+        Err(error) => Err(match error.code.as_ref() {
+            code::DENIED => HttpError::DestinationIpProhibited,
+            code::TIMEOUT => HttpError::ConnectionTimeout,
+            code::NOT_FOUND => HttpError::DestinationNotFound,
+            code::INVALID => HttpError::HttpRequestUriInvalid,
+            _ => HttpError::ConnectionRefused,
+        }),
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// Looks the host up, checks each address, and dials the first one that may be dialled.
+async fn dial(gate: &Arc<Gate>, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Error> {
+    const OPERATION: &str = "net.connect";
+    let port = url.port_or_known_default().unwrap_or(443);
+    let host = url.host().ok_or_else(|| Error::new(code::INVALID, OPERATION, "the URL has no host"))?;
+    let addresses: Vec<IpAddr> = match &host {
+        url::Host::Ipv4(address) => vec![IpAddr::V4(*address)],
+        url::Host::Ipv6(address) => vec![IpAddr::V6(*address)],
+        url::Host::Domain(name) => tokio::net::lookup_host((*name, port))
+            .await
+            .map_err(|error| {
+                Error::new(code::NOT_FOUND, OPERATION, format!("no address for it: {error}")).subject(*name)
+            })?
+            .map(|address| address.ip())
+            .collect(),
+    };
+    let mut last = Error::new(code::NOT_FOUND, OPERATION, "no address for it").subject(host.to_string());
+    for address in addresses {
+        let permit = match gate.authorize(Dial { url: url.clone(), address }) {
+            Ok(permit) => permit,
+            Err(denied) => {
+                last = denied;
+                continue;
+            }
+        };
+        let result = tokio::time::timeout(wait, TcpStream::connect(SocketAddr::new(address, port)))
+            .await
+            .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no answer in time").subject(address.to_string()))
+            .and_then(|result| result.map_err(|error| Error::io(OPERATION, address.to_string(), &error)));
+        match permit.finish(0, result) {
+            Ok(stream) if url.scheme() == "https" => return tls(&host.to_string(), stream).await,
+            Ok(stream) => return Ok(Box::new(stream)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// TLS against the system's trust store.
+async fn tls(host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, Error> {
+    use rustls_platform_verifier::BuilderVerifierExt as _;
+    let failed = |error: String| {
+        Error::new(code::NETWORK, "net.connect", format!("TLS failed: {error}"))
+            .subject(host)
+            .hint("if a proxy of your company ends TLS, add its certificate to the system's trust store")
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|it| it.with_platform_verifier())
+        .map_err(|error| failed(error.to_string()))?
+        .with_no_client_auth();
+    let name = host.trim_matches(['[', ']']).to_owned();
+    let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(Box::new(stream))
+}

@@ -1,0 +1,10 @@
+//! The host's side of `wit/`: one file an interface. Each function makes a target, asks the gate, and calls an effect.
+
+pub(crate) mod files;
+pub(crate) mod http;
+pub(crate) mod log;
+pub(crate) mod process;
+pub(crate) mod secrets;
+pub mod stdio;
+pub(crate) mod target;
+mod types;

@@ -1,0 +1,132 @@
+//! `process`: programs on the host. Capability `exec`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use super::stdio::Stdio;
+use crate::bindings::host::pcoder::plugin::process::Host;
+use crate::bindings::host::pcoder::plugin::types::{
+    Command as WitCommand, CommandSpec, Error as WitError, ExitStatus, Output,
+};
+use crate::call::CallState;
+use crate::capability::exec::{self, Command};
+use crate::capability::secrets::Place;
+use crate::error::{Error, code};
+use crate::gate::Permit;
+use crate::process::{Plan, capture, run};
+
+impl Host for CallState {
+    async fn run(&mut self, spec: CommandSpec, stdio: Resource<Stdio>) -> Result<ExitStatus, WitError> {
+        let (permit, plan) = self.plan(&spec)?;
+        let streams = self
+            .table
+            .get_mut(&stdio)
+            .map_err(|error| Error::new(code::INTERNAL, "process.run", error.to_string()))
+            .and_then(Stdio::take);
+        let streams = match streams {
+            Ok(streams) => streams,
+            Err(error) => return permit.finish(0, Err(error)).map_err(WitError::from),
+        };
+        Ok(run(permit, plan, streams, Arc::clone(&self.tree)).await?)
+    }
+
+    async fn capture(&mut self, spec: CommandSpec, input: Vec<u8>) -> Result<Output, WitError> {
+        let (permit, plan) = self.plan(&spec)?;
+        let captured = capture(permit, plan, input, self.allowance(), Arc::clone(&self.tree)).await?;
+        self.charge("process.capture", (captured.stdout.len() + captured.stderr.len()) as u64)?;
+        let secrets = &self.context.secrets;
+        Ok(Output {
+            status: captured.status,
+            stdout: secrets.redact(captured.stdout),
+            stderr: secrets.redact(captured.stderr),
+        })
+    }
+}
+
+impl CallState {
+    /// Decides whether this command may run, and works out everything that it gets.
+    fn plan(&self, spec: &CommandSpec) -> Result<(Permit<Command>, Plan), Error> {
+        let as_called = self.context.called.command.as_ref() == Some(spec);
+        let (program, args) = match &spec.command {
+            WitCommand::Argv(argv) => (argv.program.clone(), argv.args.clone()),
+            WitCommand::Shell(script) => ("sh".to_owned(), vec!["-c".to_owned(), script.clone()]),
+        };
+        let command = if as_called {
+            Command::AsCalled { program: program.clone() }
+        } else {
+            Command::Named { program: program.clone(), args: args.clone() }
+        };
+        let permit = self.gate.authorize(command)?;
+        match self.resolve(spec, &program, args, as_called) {
+            Ok(plan) => Ok((permit, plan)),
+            Err(error) => Err(permit.finish::<()>(0, Err(error)).err().unwrap_or_else(never)),
+        }
+    }
+
+    fn resolve(&self, spec: &CommandSpec, program: &str, args: Vec<String>, as_called: bool) -> Result<Plan, Error> {
+        let mut env: Vec<(OsString, OsString)> =
+            if as_called { self.context.called.environment.clone() } else { system_variables() };
+        for setting in &spec.env {
+            if setting.name.is_empty() || setting.name.contains(['=', '\0']) || setting.value.contains('\0') {
+                return Err(Error::new(code::INVALID, "process.run", "not an environment variable")
+                    .subject(crate::text::for_people(&setting.name, 128)));
+            }
+            let value = self.context.secrets.fill(&setting.value, &Place::Exec, as_called, &self.gate)?;
+            set(&mut env, &setting.name, OsString::from(value.into_owned()));
+        }
+        if as_called || !spec.path_entries.is_empty() {
+            let rest = get(&env, "PATH").or(self.context.path.as_deref()).unwrap_or_default().to_owned();
+            let entries = spec.path_entries.iter().map(PathBuf::from).chain(std::env::split_paths(&rest));
+            let path = std::env::join_paths(entries).map_err(|error| {
+                Error::new(code::INVALID, "process.run", format!("a folder cannot be on the PATH: {error}"))
+            })?;
+            set(&mut env, "PATH", path);
+        }
+        let search = if as_called { get(&env, "PATH") } else { self.context.path.as_deref() };
+        let program = exec::resolve(program, search)?;
+        Ok(Plan { program, args: args.into_iter().map(OsString::from).collect(), cwd: self.cwd(spec)?, env })
+    }
+
+    fn cwd(&self, spec: &CommandSpec) -> Result<Option<PathBuf>, Error> {
+        let Some(cwd) = &spec.cwd else {
+            return Ok(self.context.called.home.clone());
+        };
+        if cwd == "~" || cwd.starts_with("~/") {
+            let home =
+                self.context.called.home.as_ref().ok_or_else(|| {
+                    Error::new(code::INVALID, "process.run", "the home folder is not known").subject(cwd)
+                })?;
+            return Ok(Some(home.join(cwd.trim_start_matches('~').trim_start_matches('/'))));
+        }
+        let path = PathBuf::from(cwd);
+        if path.is_absolute() {
+            return Ok(Some(path));
+        }
+        Err(Error::new(code::INVALID, "process.run", "a working folder is absolute or begins with `~/`").subject(cwd))
+    }
+}
+
+fn never() -> Error {
+    Error::new(code::INTERNAL, "process.run", "an error was lost")
+}
+
+/// What a program needs to start at all, where that is anything.
+fn system_variables() -> Vec<(OsString, OsString)> {
+    if cfg!(windows) { vec![("SystemRoot".into(), "C:\\Windows".into())] } else { Vec::new() }
+}
+
+fn same_name(a: &OsStr, b: &str) -> bool {
+    if cfg!(windows) { a.to_str().is_some_and(|a| a.eq_ignore_ascii_case(b)) } else { a == b }
+}
+
+fn get<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    env.iter().find(|(it, _)| same_name(it, name)).map(|(_, value)| value.as_os_str())
+}
+
+fn set(env: &mut Vec<(OsString, OsString)>, name: &str, value: OsString) {
+    env.retain(|(it, _)| !same_name(it, name));
+    env.push((OsString::from(name), value));
+}

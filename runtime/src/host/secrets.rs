@@ -1,0 +1,13 @@
+//! `secrets`: placeholders. Capability `secrets`.
+
+use crate::bindings::host::pcoder::plugin::secrets::Host;
+use crate::bindings::host::pcoder::plugin::types::Error as WitError;
+use crate::call::CallState;
+use crate::capability::secrets::Name;
+
+impl Host for CallState {
+    async fn get(&mut self, name: String) -> Result<String, WitError> {
+        let permit = self.gate.authorize(Name(name))?;
+        Ok(self.context.secrets.issue(permit)?)
+    }
+}

@@ -1,0 +1,245 @@
+//! `stdio`: a command's streams as something to hand on.
+
+use std::io::{IsTerminal as _, PipeReader, PipeWriter};
+use std::process::Stdio as Handle;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream, ClosedInputStream, SinkOutputStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
+
+use crate::bindings::host::pcoder::plugin::stdio::{Host, HostStdio, TerminalSize};
+use crate::bindings::host::pcoder::plugin::types::Error as WitError;
+use crate::call::CallState;
+use crate::error::{Error, code};
+
+/// Where a command's input comes from.
+#[derive(Debug)]
+pub enum Input {
+    /// This process's own standard input, terminal or not.
+    Inherit,
+    /// Nothing: it ends at once.
+    Null,
+    /// A pipe.
+    Pipe(PipeReader),
+}
+
+/// Where a command's output goes.
+#[derive(Debug)]
+pub enum Output {
+    /// This process's own, terminal or not.
+    Inherit,
+    /// Nowhere.
+    Null,
+    /// A pipe.
+    Pipe(PipeWriter),
+}
+
+/// What a caller gives a command for its streams. Each can be taken once.
+#[derive(Debug)]
+pub struct Stdio {
+    terminal: bool,
+    stdin: Option<Input>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
+}
+
+impl Stdio {
+    /// These streams.
+    pub fn new(stdin: Input, stdout: Output, stderr: Output) -> Self {
+        let terminal = matches!((&stdin, &stdout), (Input::Inherit, Output::Inherit))
+            && std::io::stdin().is_terminal()
+            && std::io::stdout().is_terminal();
+        Self { terminal, stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// This process's own streams.
+    pub fn inherit() -> Self {
+        Self::new(Input::Inherit, Output::Inherit, Output::Inherit)
+    }
+
+    /// Whether they are a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    fn size(&self) -> Option<TerminalSize> {
+        let (width, height) = self.terminal.then(terminal_size::terminal_size).flatten()?;
+        Some(TerminalSize { columns: width.0, rows: height.0 })
+    }
+
+    /// Takes all three to give them to another call.
+    pub(crate) fn hand_on(&mut self) -> Result<Self, Error> {
+        match (self.stdin.take(), self.stdout.take(), self.stderr.take()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok(Self::new(stdin, stdout, stderr)),
+            _ => Err(taken("stdio")),
+        }
+    }
+
+    /// Takes all three for a program that the host starts.
+    pub(crate) fn take(&mut self) -> Result<Streams, Error> {
+        match (self.stdin.take(), self.stdout.take(), self.stderr.take()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok(Streams {
+                terminal: self.terminal,
+                stdin: match stdin {
+                    Input::Inherit => Handle::inherit(),
+                    Input::Null => Handle::null(),
+                    Input::Pipe(pipe) => pipe.into(),
+                },
+                stdout: output_handle(stdout),
+                stderr: output_handle(stderr),
+            }),
+            _ => Err(taken("stdio")),
+        }
+    }
+}
+
+fn output_handle(output: Output) -> Handle {
+    match output {
+        Output::Inherit => Handle::inherit(),
+        Output::Null => Handle::null(),
+        Output::Pipe(pipe) => pipe.into(),
+    }
+}
+
+/// Streams as a program gets them.
+pub struct Streams {
+    pub(crate) terminal: bool,
+    pub(crate) stdin: Handle,
+    pub(crate) stdout: Handle,
+    pub(crate) stderr: Handle,
+}
+
+fn taken(which: &str) -> Error {
+    Error::new(code::CONFLICT, "stdio", format!("{which} was taken already"))
+        .hint("a stream can be taken once, and not after the stdio was handed on")
+}
+
+fn lost(error: impl std::fmt::Display) -> WitError {
+    Error::new(code::INTERNAL, "stdio", error.to_string()).into()
+}
+
+/// Ready when the terminal was resized since it was made or last ready.
+struct Resizes {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Resizes {
+    async fn ready(&mut self) {
+        #[cfg(unix)]
+        match &mut self.signal {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+        // Windows has no signal for it: whoever asks looks again twice a second.
+        #[cfg(not(unix))]
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+}
+
+impl Host for CallState {}
+
+impl HostStdio for CallState {
+    async fn terminal(&mut self, this: Resource<Stdio>) -> Option<TerminalSize> {
+        self.table.get(&this).ok().and_then(Stdio::size)
+    }
+
+    async fn subscribe_resize(&mut self, this: Resource<Stdio>) -> Resource<DynPollable> {
+        #[cfg(unix)]
+        let signal = self
+            .table
+            .get(&this)
+            .is_ok_and(Stdio::is_terminal)
+            .then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change()).ok())
+            .flatten();
+        #[cfg(not(unix))]
+        let _ = this;
+        let resizes = Resizes {
+            #[cfg(unix)]
+            signal,
+        };
+        self.push_pollable(resizes)
+    }
+
+    async fn stdin(&mut self, this: Resource<Stdio>) -> Result<Resource<DynInputStream>, WitError> {
+        let input = self.table.get_mut(&this).map_err(lost)?.stdin.take().ok_or_else(|| taken("standard input"))?;
+        let stream: DynInputStream = match input {
+            Input::Inherit => Box::new(AsyncReadStream::new(tokio::io::stdin())),
+            Input::Null => Box::new(ClosedInputStream),
+            Input::Pipe(pipe) => Box::new(AsyncReadStream::new(pipe_reader(pipe).map_err(WitError::from)?)),
+        };
+        self.table.push(stream).map_err(lost)
+    }
+
+    async fn stdout(&mut self, this: Resource<Stdio>) -> Result<Resource<DynOutputStream>, WitError> {
+        let output = self.table.get_mut(&this).map_err(lost)?.stdout.take().ok_or_else(|| taken("standard output"))?;
+        let stream = output_stream(output, tokio::io::stdout())?;
+        self.table.push(stream).map_err(lost)
+    }
+
+    async fn stderr(&mut self, this: Resource<Stdio>) -> Result<Resource<DynOutputStream>, WitError> {
+        let output = self.table.get_mut(&this).map_err(lost)?.stderr.take().ok_or_else(|| taken("standard error"))?;
+        let stream = output_stream(output, tokio::io::stderr())?;
+        self.table.push(stream).map_err(lost)
+    }
+
+    async fn drop(&mut self, this: Resource<Stdio>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+/// What a stream holds back before a guest must wait.
+const BUFFER: usize = 64 * 1024;
+
+fn output_stream(
+    output: Output,
+    own: impl tokio::io::AsyncWrite + Send + Unpin + 'static,
+) -> Result<DynOutputStream, WitError> {
+    Ok(match output {
+        Output::Inherit => Box::new(AsyncWriteStream::new(BUFFER, own)),
+        Output::Null => Box::new(SinkOutputStream),
+        Output::Pipe(pipe) => Box::new(AsyncWriteStream::new(BUFFER, pipe_writer(pipe)?)),
+    })
+}
+
+/// The async side of a pipe's reading end.
+///
+/// # Errors
+/// `io` outside of an async runtime.
+pub fn pipe_reader(pipe: PipeReader) -> Result<impl tokio::io::AsyncRead + Send + Unpin + 'static, Error> {
+    #[cfg(unix)]
+    let reader = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe.into())
+        .map_err(|error| Error::io("stdio", "pipe", &error))?;
+    #[cfg(not(unix))]
+    let reader = tokio::fs::File::from_std(std::fs::File::from(std::os::windows::io::OwnedHandle::from(pipe)));
+    Ok(reader)
+}
+
+/// The async side of a pipe's writing end.
+///
+/// # Errors
+/// `io` outside of an async runtime.
+pub fn pipe_writer(pipe: PipeWriter) -> Result<impl tokio::io::AsyncWrite + Send + Unpin + 'static, Error> {
+    #[cfg(unix)]
+    let writer = tokio::net::unix::pipe::Sender::from_owned_fd(pipe.into())
+        .map_err(|error| Error::io("stdio", "pipe", &error))?;
+    #[cfg(not(unix))]
+    let writer = tokio::fs::File::from_std(std::fs::File::from(std::os::windows::io::OwnedHandle::from(pipe)));
+    Ok(writer)
+}
+
+impl CallState {
+    fn push_pollable<T: Pollable + 'static>(&mut self, pollable: T) -> Resource<DynPollable> {
+        // A full table must not trap: the guest gets a handle that is not in it, and its next use fails.
+        self.table
+            .push(pollable)
+            .and_then(|resource| {
+                subscribe(&mut self.table, resource).map_err(|_| wasmtime::component::ResourceTableError::Full)
+            })
+            .unwrap_or_else(|_| Resource::new_own(u32::MAX))
+    }
+}

@@ -1,0 +1,351 @@
+//! Calls: a fresh instance each, two clocks, and an end to everything that it started.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi_http::WasiHttpCtx;
+
+use crate::bindings::agent::exports::pcoder::plugin::agent as agent_types;
+use crate::bindings::credentials::exports::pcoder::plugin::credentials as credentials_types;
+use crate::bindings::host::pcoder::plugin::types::{
+    CommandSpec, Error as WitError, ExitStatus, Output, ProcessSpec, WriteOptions,
+};
+use crate::bindings::process_manager::exports::pcoder::plugin::process_manager as process_types;
+use crate::bindings::provider::exports::pcoder::plugin::provider as provider_types;
+use crate::call::{CallContext, CallState, GuestClock, Memory};
+use crate::error::{Error, code};
+use crate::gate::Gate;
+use crate::host::http::Requests;
+use crate::host::log::LogBudget;
+use crate::host::stdio::Stdio;
+use crate::plugin::{Plugin, Pre};
+use crate::process::ProcessTree;
+
+/// What one host call may take out of the guest's memory at once.
+const HOSTCALL_FUEL: usize = 16 << 20;
+/// The largest set of header fields of one request.
+const HEADERS: usize = 128 << 10;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other call has, in this process or another one on this machine.
+pub fn call_name() -> String {
+    let number = CALLS.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{}-{number}", std::process::id(), crate::audit::now_ms())
+}
+
+impl Plugin {
+    fn store(&self, mut context: CallContext, operation: &'static str) -> Result<Store<CallState>, Error> {
+        let limits = self.inner.limits;
+        let tree =
+            context.tree.take().unwrap_or_else(|| ProcessTree::new(call_name(), Arc::clone(&self.shared.processes)));
+        let gate = Gate::new(
+            self.inner.identity.clone(),
+            self.inner.authority.clone(),
+            tree.call(),
+            operation,
+            Arc::clone(&self.shared.sink),
+        );
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADERS);
+        let state = CallState {
+            table,
+            wasi: WasiCtxBuilder::new().build(),
+            http,
+            requests: Requests::new(Arc::clone(&gate), Arc::clone(&context.secrets)),
+            gate,
+            context,
+            tree,
+            limits,
+            moved: 0,
+            memory: Memory::new(limits),
+            log: LogBudget::new(limits.log_lines),
+            clock: GuestClock::new(limits.cpu),
+        };
+        let mut store = Store::new(&self.shared.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut context| {
+            if context.data_mut().clock.tick() {
+                // Yields to the executor too, so that the deadline and the cancellation are looked at.
+                Ok(UpdateDeadline::Yield(1))
+            } else {
+                Err(wasmtime::Error::msg("the limit of computing time"))
+            }
+        });
+        Ok(store)
+    }
+
+    /// Runs one call to its end, its deadline or its cancellation, whichever comes first, and ends what it started.
+    async fn finish<T>(
+        &self,
+        operation: &'static str,
+        mut store: Store<CallState>,
+        call: impl AsyncFnOnce(&mut Store<CallState>) -> wasmtime::Result<Result<T, WitError>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let ticking = self.shared.ticker.call();
+        let (gate, tree) = (Arc::clone(&store.data().gate), Arc::clone(&store.data().tree));
+        let cancel = store.data().context.cancel.clone();
+        let wall = store.data().context.deadline.unwrap_or(Some(self.inner.limits.wall));
+        let result = {
+            let work = call(&mut store);
+            let deadline = async {
+                match wall {
+                    Some(wall) => tokio::time::sleep(wall).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                result = work => Some(result),
+                () = cancel.cancelled() => None,
+                () = deadline => Some(Ok(Err(WitError::from(timed_out(operation, wall))))),
+            }
+        };
+        let result = match result {
+            None => Err(Error::new(code::CANCELLED, operation, "it was stopped")),
+            Some(Ok(Ok(value))) => Ok(value),
+            Some(Ok(Err(error))) => Err(self.shown(&store, error.into())),
+            Some(Err(trap)) => Err(self.trapped(operation, &store, &trap)),
+        };
+        if store.data().log.dropped > 0 {
+            tracing::warn!(
+                target: "pcoder::plugin",
+                plugin = self.inner.identity.plugin.as_str(),
+                "{} further log lines were dropped: the limit is {} a call",
+                store.data().log.dropped,
+                self.inner.limits.log_lines,
+            );
+        }
+        // Dropping the store ends host work that is under way; ending the tree ends what it had started.
+        drop(store);
+        tree.end();
+        drop(ticking);
+        gate.call_ended(result.as_ref().map_or_else(|error| error.code.as_ref(), |_| "ok"), started);
+        result
+    }
+
+    /// An error of the plugin's own making, without any secret that it may have come across.
+    fn shown(&self, store: &Store<CallState>, error: Error) -> Error {
+        let secrets = &store.data().context.secrets;
+        let mut clean =
+            Error::new(error.code.clone(), error.operation.clone(), secrets.redact_text(error.message.clone()));
+        if let Some(subject) = &error.subject {
+            clean = clean.subject(secrets.redact_text(subject.clone()));
+        }
+        if let Some(hint) = &error.hint {
+            clean = clean.hint(secrets.redact_text(hint.clone()));
+        }
+        if let Some(wait) = error.retry_after_ms {
+            clean = clean.retry_after(Duration::from_millis(wait));
+        }
+        clean
+    }
+
+    fn trapped(&self, operation: &'static str, store: &Store<CallState>, trap: &wasmtime::Error) -> Error {
+        let name = &self.inner.identity.plugin;
+        let limits = &self.inner.limits;
+        let state = store.data();
+        if state.clock.exhausted() {
+            return Error::new(
+                code::LIMIT,
+                operation,
+                format!("plugin `{name}` computed for longer than its limit of {} s", limits.cpu.as_secs()),
+            )
+            .hint("the plugin loops, or asks for `cpu-seconds` too low in its manifest");
+        }
+        if state.memory.refused {
+            return Error::new(
+                code::LIMIT,
+                operation,
+                format!("plugin `{name}` needs more memory than its limit of {} MiB", limits.memory >> 20),
+            )
+            .hint("the plugin has a leak, or asks for `memory-mib` too low in its manifest");
+        }
+        let reason = trap.downcast_ref::<wasmtime::Trap>().map_or_else(|| format!("{trap:#}"), ToString::to_string);
+        tracing::debug!(target: "pcoder::plugin", plugin = name.as_str(), "trap: {trap:?}");
+        Error::new(code::INTERNAL, operation, format!("plugin `{name}` crashed: {reason}"))
+            .hint("this is a defect of the plugin; its author needs the command that you ran")
+    }
+
+    fn wrong_kind(&self, wanted: &str) -> Error {
+        Error::new(
+            code::INVALID,
+            "plugin.call",
+            format!("plugin `{}` is of kind {}, not {wanted}", self.inner.identity.plugin, self.inner.manifest.kind),
+        )
+    }
+}
+
+fn timed_out(operation: &'static str, wall: Option<Duration>) -> Error {
+    Error::new(code::TIMEOUT, operation, format!("it did not end within {} s", wall.unwrap_or_default().as_secs()))
+        .hint("try again, or raise `wall-seconds` in the plugin's grant")
+}
+
+/// Writes the typed face of one kind: a method for each function of its interface.
+macro_rules! calls {
+    (
+        $(#[$doc:meta])* $face:ident, $enter:ident, $variant:ident, $accessor:ident, $kind:literal;
+        $( $(#[$fdoc:meta])* $name:ident = $operation:literal => $call:ident ( $($arg:ident : $type:ty),* ) -> $mode:ident $ret:ty; )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $face<'a>(&'a Plugin);
+
+        impl Plugin {
+            /// This plugin as one of its kind.
+            ///
+            /// # Errors
+            /// `invalid` when it is of another kind.
+            pub fn $enter(&self) -> Result<$face<'_>, Error> {
+                match &self.inner.pre {
+                    Pre::$variant(_) => Ok($face(self)),
+                    _ => Err(self.wrong_kind($kind)),
+                }
+            }
+        }
+
+        impl $face<'_> {
+            $(
+                $(#[$fdoc])*
+                ///
+                /// # Errors
+                /// What the plugin answers, `denied`, and what a call itself can end with: `limit`, `timeout`,
+                /// `cancelled`, `internal`.
+                #[allow(clippy::too_many_arguments)]
+                pub async fn $name(&self, context: CallContext, $($arg: $type),*) -> Result<$ret, Error> {
+                    let Pre::$variant(pre) = &self.0.inner.pre else { return Err(self.0.wrong_kind($kind)) };
+                    let store = self.0.store(context, $operation)?;
+                    self.0
+                        .finish($operation, store, async |store| {
+                            let instance = pre.instantiate_async(&mut *store).await?;
+                            let result = instance.$accessor().$call(&mut *store, $($arg),*).await?;
+                            calls!(@result $mode result)
+                        })
+                        .await
+                }
+            )*
+        }
+    };
+    (@result plain $result:ident) => { Ok(Ok($result)) };
+    (@result fallible $result:ident) => { Ok($result) };
+}
+
+calls! {
+    /// A provider's functions.
+    Provider, provider, Provider, pcoder_plugin_provider, "provider";
+    /// Describes the provider.
+    info = "provider.info" => call_info() -> plain provider_types::ProviderInfo;
+    /// Starts an instance and returns once it is ready.
+    boot = "provider.boot" => call_boot(options: &provider_types::BootOptions) -> fallible provider_types::Instance;
+    /// Describes an instance.
+    get = "provider.get" => call_get(id: &str) -> fallible provider_types::Instance;
+    /// Lists instances.
+    list = "provider.list" => call_list() -> fallible Vec<provider_types::Instance>;
+    /// Halts an instance.
+    stop = "provider.stop" => call_stop(id: &str) -> fallible ();
+    /// Continues an instance.
+    resume = "provider.resume" => call_resume(id: &str) -> fallible provider_types::Instance;
+    /// Ends an instance.
+    terminate = "provider.terminate" => call_terminate(id: &str) -> fallible ();
+    /// Copies an instance.
+    fork = "provider.fork" => call_fork(id: &str) -> fallible provider_types::Instance;
+    /// Reads a file.
+    read_file = "provider.read-file" => call_read_file(id: &str, path: &str) -> fallible Vec<u8>;
+    /// Writes a file in place.
+    write_file = "provider.write-file" => call_write_file(id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
+    /// Writes a file whole.
+    write_file_atomic = "provider.write-file-atomic" => call_write_file_atomic(id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
+    /// Looks for a file or a folder.
+    file_exists = "provider.file-exists" => call_file_exists(id: &str, path: &str) -> fallible bool;
+    /// Creates a folder.
+    create_directory = "provider.create-directory" => call_create_directory(id: &str, path: &str, mode: Option<u32>) -> fallible ();
+    /// Removes a file.
+    delete_file = "provider.delete-file" => call_delete_file(id: &str, path: &str) -> fallible ();
+    /// Removes a folder.
+    delete_directory = "provider.delete-directory" => call_delete_directory(id: &str, path: &str) -> fallible ();
+    /// Makes a port reachable.
+    expose = "provider.expose" => call_expose(id: &str, port: u16) -> fallible String;
+}
+
+impl Provider<'_> {
+    /// Runs a command with these streams, to its end.
+    ///
+    /// # Errors
+    /// As every call's.
+    pub async fn exec(
+        &self,
+        context: CallContext,
+        id: &str,
+        spec: &CommandSpec,
+        stdio: Stdio,
+    ) -> Result<ExitStatus, Error> {
+        const OPERATION: &str = "provider.exec";
+        let Pre::Provider(pre) = &self.0.inner.pre else {
+            return Err(self.0.wrong_kind("provider"));
+        };
+        let mut store = self.0.store(context, OPERATION)?;
+        let stdio: Resource<Stdio> = store
+            .data_mut()
+            .table
+            .push(stdio)
+            .map_err(|error| Error::new(code::INTERNAL, OPERATION, error.to_string()))?;
+        self.0
+            .finish(OPERATION, store, async |store| {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                instance.pcoder_plugin_provider().call_exec(&mut *store, id, spec, stdio).await
+            })
+            .await
+    }
+}
+
+calls! {
+    /// A process manager's functions.
+    ProcessManager, process_manager, ProcessManager, pcoder_plugin_process_manager, "process-manager";
+    /// Describes the manager.
+    info = "process-manager.info" => call_info() -> plain process_types::ManagerInfo;
+    /// Starts a process.
+    start = "process-manager.start" => call_start(spec: &ProcessSpec) -> fallible process_types::ProcessInfo;
+    /// Ends a process.
+    stop = "process-manager.stop" => call_stop(name: &str) -> fallible ();
+    /// Takes a process off the list.
+    delete = "process-manager.delete" => call_delete(name: &str) -> fallible ();
+    /// Lists processes.
+    list = "process-manager.list" => call_list() -> fallible Vec<process_types::ProcessInfo>;
+    /// The last lines of a process's output.
+    logs = "process-manager.logs" => call_logs(name: &str, lines: u32) -> fallible process_types::ProcessLogs;
+}
+
+calls! {
+    /// An agent's functions.
+    Agent, agent, Agent, pcoder_plugin_agent, "agent";
+    /// Describes the agent.
+    info = "agent.info" => call_info() -> plain agent_types::AgentInfo;
+    /// The agent's own command line.
+    command = "agent.command" => call_command(launch: &agent_types::Launch) -> fallible CommandSpec;
+    /// One unattended session.
+    to_process_spec = "agent.to-process-spec" => call_to_process_spec(input: &agent_types::SessionInput) -> fallible ProcessSpec;
+    /// The command that speaks ACP.
+    acp = "agent.acp" => call_acp(launch: &agent_types::Launch) -> fallible CommandSpec;
+    /// The command whose answer `auth_status` reads.
+    auth_status_command = "agent.auth-status-command" => call_auth_status_command(launch: &agent_types::Launch) -> fallible CommandSpec;
+    /// Reads that answer.
+    auth_status = "agent.auth-status" => call_auth_status(output: &Output) -> fallible agent_types::AuthState;
+}
+
+calls! {
+    /// A credentials installer's functions.
+    Credentials, credentials, Credentials, pcoder_plugin_credentials, "credentials";
+    /// Lists what can be installed.
+    profiles = "credentials.profiles" => call_profiles() -> plain Vec<credentials_types::Profile>;
+    /// Installs one.
+    install = "credentials.install" => call_install(profile: &str) -> fallible ();
+}

@@ -1,0 +1,216 @@
+//! Plugins: read, checked, linked once, and instantiated anew for each call.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use crate::artifact::{self, Cache, TrustedCode};
+use crate::audit::Sink;
+use crate::bindings::host::pcoder::plugin as interfaces;
+use crate::bindings::{agent, credentials, process_manager, provider};
+use crate::call::CallState;
+use crate::capability::limits::Limits;
+use crate::engine::{self, Ticker};
+use crate::error::{Error, code};
+use crate::gate::{Authority, Identity};
+use crate::inspect::{Inspection, inspect};
+use crate::manifest::{Capabilities, Kind, Manifest};
+use crate::process::Processes;
+
+/// What runs components.
+pub struct Runtime {
+    pub(crate) shared: Arc<Shared>,
+    cache: Option<Cache>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Ticker,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) processes: Arc<Processes>,
+}
+
+/// A plugin that is ready to be called. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) pre: Pre,
+    pub(crate) manifest: Manifest,
+    pub(crate) identity: Identity,
+    pub(crate) authority: Authority,
+    pub(crate) limits: Limits,
+}
+
+pub(crate) enum Pre {
+    Provider(provider::ProviderPluginPre<CallState>),
+    ProcessManager(process_manager::ProcessManagerPluginPre<CallState>),
+    Agent(agent::AgentPluginPre<CallState>),
+    Credentials(credentials::CredentialsPluginPre<CallState>),
+}
+
+impl Runtime {
+    /// A runtime without plugins. `cache` is where code is kept that was compiled here; without one, it is compiled
+    /// anew each time.
+    ///
+    /// # Errors
+    /// `internal` when the engine does not start on this system.
+    pub fn new(sink: Arc<dyn Sink>, processes: Arc<Processes>, cache: Option<Cache>) -> Result<Self, Error> {
+        let engine = engine::engine()?;
+        let ticker = Ticker::start(&engine)?;
+        Ok(Self { shared: Arc::new(Shared { engine, ticker, sink, processes }), cache })
+    }
+
+    /// Loads a component. `code` is its compiled code, where that was made ahead of time. `grant` is what the user
+    /// allows of what the manifest asks for.
+    ///
+    /// # Errors
+    /// `invalid` for what is not a plugin, `unsupported` for one that this host cannot serve; both say why.
+    pub fn load(
+        &self,
+        wasm: &[u8],
+        code: Option<TrustedCode<'_>>,
+        grant: impl FnOnce(&Manifest) -> Capabilities,
+    ) -> Result<Plugin, Error> {
+        let inspection = inspect(wasm)?;
+        self.load_inspected(inspection, wasm, code, grant)
+    }
+
+    /// The same for a component that was inspected when this program was built, so that starting does not read it
+    /// again. The inspection must be of these very bytes.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub fn load_inspected(
+        &self,
+        inspection: Inspection,
+        wasm: &[u8],
+        code: Option<TrustedCode<'_>>,
+        grant: impl FnOnce(&Manifest) -> Capabilities,
+    ) -> Result<Plugin, Error> {
+        inspection.check_imports()?;
+        let engine = &self.shared.engine;
+        let component = match (code, &self.cache) {
+            (Some(code), _) => artifact::load(engine, code).or_else(|error| {
+                tracing::warn!(
+                    "{}: {}; it is compiled again, which takes a moment",
+                    inspection.manifest.name,
+                    error.message
+                );
+                artifact::compile_and_load(engine, wasm)
+            })?,
+            (None, Some(cache)) => cache.component(engine, wasm)?,
+            (None, None) => artifact::compile_and_load(engine, wasm)?,
+        };
+        let manifest = inspection.manifest;
+        let identity = Identity { plugin: manifest.name.clone(), digest: inspection.digest };
+        let pre = link(engine, manifest.kind, &component).map_err(|error| {
+            Error::new(
+                code::INVALID,
+                "plugin.load",
+                format!("it does not fit the world `{}`: {error:#}", manifest.kind.world()),
+            )
+            .subject(&manifest.name)
+            .hint("build it against this pcoder's `wit/`")
+        })?;
+        let authority = Authority::granted(manifest.capabilities.clone(), grant(&manifest));
+        let limits = Limits::from_request(&manifest.limits);
+        Ok(Plugin {
+            shared: Arc::clone(&self.shared),
+            inner: Arc::new(Inner { pre, manifest, identity, authority, limits }),
+        })
+    }
+
+    /// The processes of this runtime's calls.
+    pub fn processes(&self) -> &Arc<Processes> {
+        &self.shared.processes
+    }
+}
+
+impl Plugin {
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// Who it is: the name in its manifest, and the digest of its bytes.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// What its calls may use up.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+}
+
+/// The sha256 of a component, in hexadecimal: the name that grants are pinned to.
+pub fn digest(wasm: &[u8]) -> String {
+    artifact::hex(&Sha256::digest(wasm))
+}
+
+/// Links a component with what its kind's world has, and nothing else.
+fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<Pre> {
+    let mut linker = Linker::<CallState>::new(engine);
+    type Own = HasSelf<CallState>;
+    fn own(state: &mut CallState) -> &mut CallState {
+        state
+    }
+    interfaces::types::add_to_linker::<_, Own>(&mut linker, own)?;
+    interfaces::log::add_to_linker::<_, Own>(&mut linker, own)?;
+    if kind != Kind::Agent {
+        wasi(&mut linker)?;
+        interfaces::stdio::add_to_linker::<_, Own>(&mut linker, own)?;
+    }
+    match kind {
+        Kind::Provider => {
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+            interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;
+        }
+        Kind::ProcessManager => {
+            interfaces::target::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
+        }
+        Kind::Credentials => {
+            interfaces::target::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;
+        }
+        Kind::Agent => {}
+    }
+    let pre: InstancePre<CallState> = linker.instantiate_pre(component)?;
+    Ok(match kind {
+        Kind::Provider => Pre::Provider(provider::ProviderPluginPre::new(pre)?),
+        Kind::ProcessManager => Pre::ProcessManager(process_manager::ProcessManagerPluginPre::new(pre)?),
+        Kind::Agent => Pre::Agent(agent::AgentPluginPre::new(pre)?),
+        Kind::Credentials => Pre::Credentials(credentials::CredentialsPluginPre::new(pre)?),
+    })
+}
+
+/// The parts of WASI that worlds name: streams, clocks, randomness. None of them reaches anything of the host's.
+fn wasi(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::WasiView as _;
+    use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+    use wasmtime_wasi::p2::bindings as wasi;
+    use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+    struct Table;
+    impl wasmtime::component::HasData for Table {
+        type Data<'a> = &'a mut wasmtime_wasi::ResourceTable;
+    }
+    fn table(state: &mut CallState) -> &mut wasmtime_wasi::ResourceTable {
+        state.ctx().table
+    }
+    wasi::io::error::add_to_linker::<_, Table>(linker, table)?;
+    wasi::io::poll::add_to_linker::<_, Table>(linker, table)?;
+    wasi::io::streams::add_to_linker::<_, Table>(linker, table)?;
+    wasi::clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, CallState::clocks)?;
+    wasi::clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, CallState::clocks)?;
+    wasi::random::random::add_to_linker::<_, WasiRandom>(linker, CallState::random)?;
+    Ok(())
+}

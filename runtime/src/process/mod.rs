@@ -1,0 +1,7 @@
+//! Programs on the host: started with a permit, owned as a tree, ended with their call.
+
+mod spawn;
+mod tree;
+
+pub use spawn::{Captured, Plan, capture, run};
+pub use tree::{ProcessTree, Processes, Signal};
