@@ -1,0 +1,244 @@
+//! Files of an instance by running commands on it, for backends that have nothing better.
+//!
+//! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and a function that
+//! runs a command with its input and output in memory. Content is read as base64, so that a backend which treats output
+//! as text does no harm, and written through standard input, or as base64 arguments where there is none.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::{Error, Result, code};
+use crate::shell::{quote, quote_path};
+use crate::types::{CommandSpec, Output, WriteOptions};
+use crate::{path, text};
+
+/// How much content one command carries, unless [`ExecFiles::with_chunk`] says otherwise: 10 MiB.
+pub const CHUNK: usize = 10 * 1024 * 1024;
+
+/// How much content one command carries in its arguments. Linux takes 128 KiB an argument; base64 makes 96 of 72.
+const ARGUMENT_CHUNK: usize = 72 * 1024;
+
+const ABSENT: i32 = 44;
+const NOT_A_FILE: i32 = 45;
+const WRONG_SIZE: i32 = 46;
+
+/// File operations over a function that runs commands.
+pub struct ExecFiles<E> {
+    exec: E,
+    chunk: usize,
+    stdin: bool,
+}
+
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
+    /// `exec` runs a command, feeds it the bytes, and returns what it wrote. An exit code is no error to it.
+    pub fn new(exec: E) -> Self {
+        Self { exec, chunk: CHUNK, stdin: true }
+    }
+
+    /// Sets how many bytes of content one command carries, at least one.
+    #[must_use]
+    pub fn with_chunk(mut self, bytes: usize) -> Self {
+        self.chunk = bytes.max(1);
+        self
+    }
+
+    /// For backends that cannot feed a command: content goes into the arguments, in small pieces.
+    #[must_use]
+    pub fn without_stdin(mut self) -> Self {
+        self.stdin = false;
+        self
+    }
+
+    /// Reads a whole file.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        const OPERATION: &str = "files.read";
+        let file = operand(OPERATION, path)?;
+        let mut content = Vec::new();
+        let mut size = None;
+        loop {
+            // `tail` and not `dd skip=`: a piece may begin at any byte.
+            let script = format!(
+                "[ -e {file} ] || exit {ABSENT}; [ -f {file} ] || exit {NOT_A_FILE}; wc -c < {file} && \
+                 tail -c +{} {file} | head -c {} | base64",
+                content.len() + 1,
+                self.chunk
+            );
+            let answer = self.run(OPERATION, path, &script, &[])?;
+            let (first, encoded) = answer.split_once('\n').unwrap_or((&answer, ""));
+            let told: usize = first.trim().parse().map_err(|_| garbled(OPERATION, path))?;
+            let encoded: String = encoded.chars().filter(|character| !character.is_whitespace()).collect();
+            let piece = STANDARD.decode(encoded).map_err(|_| garbled(OPERATION, path))?;
+            let ended = piece.is_empty();
+            content.extend(piece);
+            if *size.get_or_insert(told) != told || content.len() > told || (ended && content.len() < told) {
+                return Err(Error::new(code::CONFLICT, OPERATION, "the file changed while it was read").subject(path));
+            }
+            if content.len() == told {
+                return Ok(content);
+            }
+        }
+    }
+
+    /// Writes a whole file in place and checks its size.
+    pub fn write(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        const OPERATION: &str = "files.write";
+        let file = operand(OPERATION, path)?;
+        // Nobody else reads a file that gets a mode of its own before it has it, not even one that was there.
+        let create = match options.mode {
+            Some(_) => format!("umask 077 && : > {file} && chmod u=rw,go= {file}"),
+            None => format!(": > {file}"),
+        };
+        let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create}", parents(path, &options)?);
+        let finish = format!(
+            "{}[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}",
+            chmod(&options, &file, ""),
+            content.len()
+        );
+        self.pour(OPERATION, path, content, &prepare, &file, &finish).map(|_| ())
+    }
+
+    /// Writes a whole file so that readers see the old one or the new one: a temporary file beside it gets the mode, is
+    /// checked for its size and renamed. When anything fails the temporary file goes.
+    pub fn write_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        const OPERATION: &str = "files.write-atomic";
+        let file = operand(OPERATION, path)?;
+        let pattern = quote_path(&format!("{}/.{}.XXXXXX", path::parent(path), path::name(path)));
+        let script = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; mktemp {pattern}", parents(path, &options)?);
+        let answer = self.run(OPERATION, path, &script, &[])?;
+        let name = answer.strip_suffix('\n').map_or("", |name| name.strip_suffix('\r').unwrap_or(name));
+        if name.is_empty() {
+            return Err(garbled(OPERATION, path));
+        }
+        let temporary = quote_path(name);
+        // `mktemp` makes private files; without a mode it gets what a new file has.
+        let finish = format!(
+            "{}[ \"$(wc -c < {temporary})\" -eq {} ] || exit {WRONG_SIZE}; mv -f {temporary} {file}",
+            chmod(&options, &temporary, "=rw"),
+            content.len()
+        );
+        let result = self.pour(OPERATION, path, content, ":", &temporary, &finish);
+        if result.is_err() {
+            // What failed is what counts, not whether this worked too.
+            drop(self.run(OPERATION, path, &format!("rm -f {temporary}"), &[]));
+        }
+        result.map(|_| ())
+    }
+
+    /// Whether there is a file or a folder.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        const OPERATION: &str = "files.exists";
+        let file = operand(OPERATION, path)?;
+        match self.run(OPERATION, path, &format!("if [ -e {file} ]; then echo yes; else echo no; fi"), &[])?.trim() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(garbled(OPERATION, path)),
+        }
+    }
+
+    /// Creates a folder and the missing ones above it.
+    pub fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()> {
+        const OPERATION: &str = "files.create-directory";
+        let folder = operand(OPERATION, path)?;
+        let chmod = chmod(&WriteOptions { create_parents: false, mode }, &folder, "");
+        self.run(OPERATION, path, &format!("mkdir -p {folder} || exit; {chmod}:"), &[]).map(|_| ())
+    }
+
+    /// Removes a file. One that is not there is no error.
+    pub fn delete_file(&self, path: &str) -> Result<()> {
+        const OPERATION: &str = "files.delete-file";
+        let file = operand(OPERATION, path)?;
+        self.run(OPERATION, path, &format!("rm -f {file}"), &[]).map(|_| ())
+    }
+
+    /// Removes a folder with all that it holds. One that is not there is no error; `/` and the home folder are refused.
+    pub fn delete_directory(&self, path: &str) -> Result<()> {
+        const OPERATION: &str = "files.delete-directory";
+        let folder = operand(OPERATION, path)?;
+        // With any folder as home: what matters is what is left.
+        let plain = path::absolute(path, "/h")?;
+        if plain == "/" || plain == "/h" {
+            return Err(Error::invalid(OPERATION, "this folder is not removed").subject(path));
+        }
+        self.run(OPERATION, path, &format!("rm -rf {folder}"), &[]).map(|_| ())
+    }
+
+    /// Runs `prepare`, appends the content to `file` in as many commands as it takes, and runs `finish` in the last one.
+    fn pour(
+        &self,
+        operation: &str,
+        path: &str,
+        content: &[u8],
+        prepare: &str,
+        file: &str,
+        finish: &str,
+    ) -> Result<String> {
+        let chunk = if self.stdin { self.chunk } else { self.chunk.min(ARGUMENT_CHUNK) };
+        let pieces: Vec<&[u8]> = if content.is_empty() { vec![content] } else { content.chunks(chunk).collect() };
+        let mut answer = String::new();
+        for (index, piece) in pieces.iter().enumerate() {
+            let mut script = String::new();
+            if index == 0 {
+                script.push_str(&format!("{prepare} || exit; "));
+            }
+            if self.stdin {
+                script.push_str(&format!("cat >> {file} || exit; "));
+            } else {
+                script
+                    .push_str(&format!("printf %s {} | base64 -d >> {file} || exit; ", quote(&STANDARD.encode(piece))));
+            }
+            if index + 1 == pieces.len() {
+                script.push_str(finish);
+            }
+            answer = self.run(operation, path, script.trim_end_matches("; "), if self.stdin { piece } else { &[] })?;
+        }
+        Ok(answer)
+    }
+
+    fn run(&self, operation: &str, path: &str, script: &str, input: &[u8]) -> Result<String> {
+        let output = (self.exec)(&CommandSpec::shell(script), input).map_err(|error| error.subject(path))?;
+        let error = |code: &str, message: String| Err(Error::new(code, operation, message).subject(path));
+        match output.status.code() {
+            0 => Ok(output.text()),
+            ABSENT => error(code::NOT_FOUND, "there is no such file".to_owned()),
+            NOT_A_FILE => error(code::INVALID, "this is not a file".to_owned()),
+            WRONG_SIZE => error(code::INTEGRITY, "the file did not arrive whole".to_owned()),
+            _ => {
+                let said = text::tail(&output.stderr, 1, 200);
+                error(code::IO, format!("{}: {said}", output.status.describe()))
+            }
+        }
+    }
+}
+
+/// A path as a word of a script; those that cannot be one are refused.
+fn operand(operation: &str, path: &str) -> Result<String> {
+    if path.is_empty() || path.contains('\0') || (path.starts_with('~') && path != "~" && !path.starts_with("~/")) {
+        return Err(
+            Error::invalid(operation, "this is not a path on the instance").subject(path.escape_debug().to_string())
+        );
+    }
+    Ok(quote_path(path))
+}
+
+fn parents(path: &str, options: &WriteOptions) -> Result<String> {
+    if !options.create_parents {
+        return Ok(String::new());
+    }
+    Ok(format!("mkdir -p {} || exit; ", operand("files.create-directory", path::parent(path))?))
+}
+
+fn chmod(options: &WriteOptions, file: &str, without: &str) -> String {
+    match (options.mode, without) {
+        (Some(mode), _) => format!("chmod {:o} {file} || exit; ", mode & 0o7777),
+        (None, "") => String::new(),
+        (None, mode) => format!("chmod {mode} {file} || exit; "),
+    }
+}
+
+fn garbled(operation: &str, path: &str) -> Error {
+    Error::new(code::INTEGRITY, operation, "the instance's answer cannot be read").subject(path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! What a plugin can reach, as traits: the real host behind them in a component, a
+//! [`FakeHost`](crate::testing::FakeHost) in a test.
+//!
+//! Each kind of plugin gets the struct that names what its world imports ([`ProviderHost`], …), so that reaching for
+//! something that the world does not have is an error of the compiler.
+
+use std::io;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::bindings::host::pcoder::plugin::stdio as raw;
+use crate::error::Result;
+use crate::http::{Request, Response};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::testing::FakeStdio;
+use crate::types::{
+    CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, TerminalSize, WriteOptions,
+};
+
+pub(crate) mod real;
+
+/// A command's standard streams, to be handed on or, by plugins with a protocol of their own, to be taken.
+#[derive(Clone, Copy)]
+pub struct Stdio<'a>(Streams<'a>);
+
+#[derive(Clone, Copy)]
+enum Streams<'a> {
+    Host(&'a raw::Stdio),
+    #[cfg(not(target_arch = "wasm32"))]
+    Fake(&'a FakeStdio),
+}
+
+impl<'a> Stdio<'a> {
+    pub(crate) fn from_host(stdio: &'a raw::Stdio) -> Self {
+        Self(Streams::Host(stdio))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn from_fake(stdio: &'a FakeStdio) -> Self {
+        Self(Streams::Fake(stdio))
+    }
+
+    /// The host's own resource, for plugins that pump several streams with `wasi:io/poll`. Nothing in a test.
+    pub fn resource(self) -> Option<&'a raw::Stdio> {
+        match self.0 {
+            Streams::Host(stdio) => Some(stdio),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(_) => None,
+        }
+    }
+
+    /// The terminal's size, or nothing when the streams are not a terminal.
+    pub fn terminal(self) -> Option<TerminalSize> {
+        match self.0 {
+            Streams::Host(stdio) => stdio.terminal(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => stdio.terminal(),
+        }
+    }
+
+    /// Takes what the command's standard input is to be fed from. Reading blocks.
+    ///
+    /// # Errors
+    /// When it was taken or handed on before.
+    pub fn stdin(self) -> Result<Box<dyn io::Read + 'a>> {
+        match self.0 {
+            Streams::Host(stdio) => Ok(Box::new(real::Input(stdio.stdin()?))),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => Ok(Box::new(io::Cursor::new(stdio.take_input()?))),
+        }
+    }
+
+    /// Takes what the command's standard output goes to. Writing blocks until the host has taken the bytes.
+    ///
+    /// # Errors
+    /// When it was taken or handed on before.
+    pub fn stdout(self) -> Result<Box<dyn io::Write + 'a>> {
+        match self.0 {
+            Streams::Host(stdio) => Ok(Box::new(real::Writer(stdio.stdout()?))),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => Ok(Box::new(stdio.output()?)),
+        }
+    }
+
+    /// Takes what the command's standard error goes to. Writing blocks until the host has taken the bytes.
+    ///
+    /// # Errors
+    /// When it was taken or handed on before.
+    pub fn stderr(self) -> Result<Box<dyn io::Write + 'a>> {
+        match self.0 {
+            Streams::Host(stdio) => Ok(Box::new(real::Writer(stdio.stderr()?))),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => Ok(Box::new(stdio.error()?)),
+        }
+    }
+}
+
+/// Programs on the host that pcoder runs on. Capability `exec`.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+pub trait Process {
+    /// Runs a command to its end, connected to `stdio`.
+    fn run(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus>;
+    /// Runs a command to its end, feeds it `input`, and returns what it wrote.
+    fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output>;
+}
+
+/// Files on the host that pcoder runs on, by root and path. Capability `files`.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+pub trait Files {
+    /// Reads a whole file.
+    fn read(&self, root: &str, path: &str) -> Result<Vec<u8>>;
+    /// Writes a whole file in place.
+    fn write(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()>;
+    /// Writes a whole file so that readers see the old one or the new one.
+    fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()>;
+    /// Lists a folder, sorted by name.
+    fn list(&self, root: &str, path: &str) -> Result<Vec<Entry>>;
+    /// Describes one path.
+    fn stat(&self, root: &str, path: &str) -> Result<Entry>;
+    /// Renames within one root.
+    fn rename(&self, root: &str, from: &str, to: &str) -> Result<()>;
+    /// Removes a file, or a folder with all that it holds when `recursive`.
+    fn remove(&self, root: &str, path: &str, recursive: bool) -> Result<()>;
+    /// Creates a folder and the missing ones above it.
+    fn create_directory(&self, root: &str, path: &str, mode: Option<u32>) -> Result<()>;
+}
+
+/// The one instance that the call is about. Capability `target`.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+pub trait Target {
+    /// The home folder on the instance, absolute.
+    fn home_dir(&self) -> Result<String>;
+    /// Runs a command to its end, feeds it `input`, and returns what it wrote.
+    fn run(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output>;
+    /// Runs a command with these streams.
+    fn exec(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus>;
+    /// Reads a whole file.
+    fn read_file(&self, path: &str) -> Result<Vec<u8>>;
+    /// Writes a whole file in place. The content may hold placeholders from [`Secrets::get`].
+    fn write_file(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()>;
+    /// Writes a whole file so that readers see the old one or the new one. The content may hold placeholders.
+    fn write_file_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()>;
+    /// Whether there is a file or a folder.
+    fn file_exists(&self, path: &str) -> Result<bool>;
+    /// Creates a folder and the missing ones above it.
+    fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()>;
+    /// Removes a file. One that is not there is no error.
+    fn delete_file(&self, path: &str) -> Result<()>;
+    /// Removes a folder with all that it holds. One that is not there is no error.
+    fn delete_directory(&self, path: &str) -> Result<()>;
+}
+
+/// SSH, spoken by the host. Capability `net` with the scheme `ssh`.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+pub trait Ssh {
+    /// Runs a command there with these streams.
+    fn exec(&self, endpoint: &Endpoint, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus>;
+    /// Reads a whole file there.
+    fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>>;
+    /// Writes a whole file there.
+    fn write_file(&self, endpoint: &Endpoint, path: &str, content: &[u8], options: WriteOptions) -> Result<()>;
+    /// Forwards a port of the host's loopback to `port` there and returns the local one.
+    fn forward(&self, endpoint: &Endpoint, port: u16) -> Result<u16>;
+}
+
+/// WebSockets, spoken by the host. Capability `net` with the scheme `ws` or `wss`.
+pub trait WebSockets {
+    /// Connects. Header values may hold placeholders from [`Secrets::get`].
+    ///
+    /// # Errors
+    /// The contract's.
+    fn connect(&self, url: &str, headers: &[Setting]) -> Result<Box<dyn WebSocket>>;
+}
+
+/// An open WebSocket; dropping it closes it.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in websocket.wit")]
+pub trait WebSocket {
+    /// Sends one message.
+    fn send(&self, message: Message) -> Result<()>;
+    /// Takes the next message without waiting.
+    fn try_receive(&self) -> Result<Option<Message>>;
+    /// Takes the next message, waiting for it.
+    fn receive(&self) -> Result<Message>;
+}
+
+/// HTTP, spoken by the host. Capability `net` with the scheme `http` or `https`.
+pub trait Http {
+    /// Sends a request and reads its whole answer. Header values may hold placeholders from [`Secrets::get`]. Every
+    /// status is an answer; [`crate::http::check`] makes errors of those that are failures.
+    ///
+    /// # Errors
+    /// When there is no answer: `denied`, `network`, `timeout`, `limit`.
+    fn send(&self, request: &Request) -> Result<Response>;
+}
+
+/// Secrets, by name. Capability `secrets`.
+pub trait Secrets {
+    /// A placeholder, for which the host puts the value in where a grant allows it to go.
+    ///
+    /// # Errors
+    /// `denied` without a grant, `unauthenticated` when the user has not set it.
+    fn get(&self, name: &str) -> Result<String>;
+}
+
+/// The time.
+pub trait Clock {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Waits.
+    fn sleep(&self, duration: Duration);
+}
+
+/// Random numbers.
+pub trait Random {
+    /// Sixty-four random bits.
+    fn bits(&self) -> u64;
+}
+
+/// The plugin's log. It needs no grant.
+pub trait Log {
+    /// Writes one line.
+    fn log(&self, level: Level, message: &str);
+}
+
+/// Everything that a host offers, for a double of it in tests. Implemented by whatever implements the traits.
+pub trait Everything: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Clock + Random + Log {}
+
+impl<T> Everything for T where T: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Clock + Random + Log {}
+
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    Real(PhantomData<&'a ()>),
+    #[cfg(not(target_arch = "wasm32"))]
+    Double(&'a dyn Everything),
+}
+
+/// Makes the struct of one kind of plugin. A method for each interface instead of a field: an interface that a plugin
+/// never asks for is then not linked, and its component does not import it.
+macro_rules! host {
+    ($(#[$doc:meta])* $name:ident { $($(#[$method_doc:meta])* $method:ident: $interface:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name<'a>(Side<'a>);
+
+        impl<'a> $name<'a> {
+            pub(crate) fn real() -> Self {
+                Self(Side::Real(PhantomData))
+            }
+
+            /// A double of the host, for tests.
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn double(double: &'a dyn Everything) -> Self {
+                Self(Side::Double(double))
+            }
+
+            $(
+                $(#[$method_doc])*
+                pub fn $method(self) -> &'a dyn $interface {
+                    match self.0 {
+                        Side::Real(_) => &real::Host,
+                        #[cfg(not(target_arch = "wasm32"))]
+                        Side::Double(double) => double,
+                    }
+                }
+            )+
+        }
+    };
+}
+
+host! {
+    /// What a provider can reach.
+    ProviderHost {
+        /// Programs on the host.
+        process: Process,
+        /// Files on the host.
+        files: Files,
+        /// SSH.
+        ssh: Ssh,
+        /// WebSockets.
+        websockets: WebSockets,
+        /// HTTP.
+        http: Http,
+        /// Secrets.
+        secrets: Secrets,
+        /// The time.
+        clock: Clock,
+        /// Random numbers.
+        random: Random,
+        /// The log.
+        log: Log,
+    }
+}
+
+host! {
+    /// What a process manager can reach.
+    ProcessManagerHost {
+        /// The call's instance.
+        target: Target,
+        /// Files on the host.
+        files: Files,
+        /// The time.
+        clock: Clock,
+        /// Random numbers.
+        random: Random,
+        /// The log.
+        log: Log,
+    }
+}
+
+host! {
+    /// What an agent can reach: it only computes.
+    AgentHost {
+        /// The log.
+        log: Log,
+    }
+}
+
+host! {
+    /// What a credentials installer can reach.
+    CredentialsHost {
+        /// The call's instance.
+        target: Target,
+        /// Secrets.
+        secrets: Secrets,
+        /// The time.
+        clock: Clock,
+        /// Random numbers.
+        random: Random,
+        /// The log.
+        log: Log,
+    }
+}

@@ -1,0 +1,248 @@
+//! The host itself: each trait of [`crate::host`] over the generated imports.
+//!
+//! Outside of WebAssembly there is no host; the generated imports would abort. Nothing reaches them there, because only
+//! the exports of a component make a real host.
+
+use std::io;
+use std::time::Duration;
+
+#[cfg(target_arch = "wasm32")]
+use super::Streams;
+use super::{Clock, Files, Http, Log, Process, Random, Secrets, Ssh, Stdio, Target, WebSocket, WebSockets};
+use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, ssh, stdio, target, websocket};
+use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
+use crate::bindings::host::wasi::io::streams::{InputStream, OutputStream, StreamError};
+use crate::bindings::host::wasi::random::random;
+use crate::error::Result;
+use crate::http::{Request, Response};
+use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, WriteOptions};
+
+/// The host that a component runs in.
+pub(crate) struct Host;
+
+/// The host's own handle. A test's streams have none, and a test has no real host.
+#[cfg(target_arch = "wasm32")]
+fn handle<'a>(stdio: Stdio<'a>, _operation: &str) -> Result<&'a stdio::Stdio> {
+    let Streams::Host(stdio) = stdio.0;
+    Ok(stdio)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn handle<'a>(stdio: Stdio<'a>, operation: &str) -> Result<&'a stdio::Stdio> {
+    stdio.resource().ok_or_else(|| crate::Error::invalid(operation, "a test's streams reached the real host"))
+}
+
+impl Process for Host {
+    fn run(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        process::run(spec, handle(stdio, "process.run")?)
+    }
+
+    fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        process::capture(spec, input)
+    }
+}
+
+impl Files for Host {
+    fn read(&self, root: &str, path: &str) -> Result<Vec<u8>> {
+        files::read(root, path)
+    }
+
+    fn write(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        files::write(root, path, content, options)
+    }
+
+    fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        files::write_atomic(root, path, content, options)
+    }
+
+    fn list(&self, root: &str, path: &str) -> Result<Vec<Entry>> {
+        files::list(root, path)
+    }
+
+    fn stat(&self, root: &str, path: &str) -> Result<Entry> {
+        files::stat(root, path)
+    }
+
+    fn rename(&self, root: &str, from: &str, to: &str) -> Result<()> {
+        files::rename(root, from, to)
+    }
+
+    fn remove(&self, root: &str, path: &str, recursive: bool) -> Result<()> {
+        files::remove(root, path, recursive)
+    }
+
+    fn create_directory(&self, root: &str, path: &str, mode: Option<u32>) -> Result<()> {
+        files::create_directory(root, path, mode)
+    }
+}
+
+impl Target for Host {
+    fn home_dir(&self) -> Result<String> {
+        target::home_dir()
+    }
+
+    fn run(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        target::run(spec, input)
+    }
+
+    fn exec(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        target::exec(spec, handle(stdio, "target.exec")?)
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        target::read_file(path)
+    }
+
+    fn write_file(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        target::write_file(path, content, options)
+    }
+
+    fn write_file_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        target::write_file_atomic(path, content, options)
+    }
+
+    fn file_exists(&self, path: &str) -> Result<bool> {
+        target::file_exists(path)
+    }
+
+    fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()> {
+        target::create_directory(path, mode)
+    }
+
+    fn delete_file(&self, path: &str) -> Result<()> {
+        target::delete_file(path)
+    }
+
+    fn delete_directory(&self, path: &str) -> Result<()> {
+        target::delete_directory(path)
+    }
+}
+
+impl Ssh for Host {
+    fn exec(&self, endpoint: &Endpoint, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        ssh::exec(endpoint, spec, handle(stdio, "ssh.exec")?)
+    }
+
+    fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>> {
+        ssh::read_file(endpoint, path)
+    }
+
+    fn write_file(&self, endpoint: &Endpoint, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        ssh::write_file(endpoint, path, content, options)
+    }
+
+    fn forward(&self, endpoint: &Endpoint, port: u16) -> Result<u16> {
+        ssh::forward(endpoint, port)
+    }
+}
+
+impl WebSockets for Host {
+    fn connect(&self, url: &str, headers: &[Setting]) -> Result<Box<dyn WebSocket>> {
+        Ok(Box::new(websocket::connect(url, headers)?))
+    }
+}
+
+impl WebSocket for websocket::Connection {
+    fn send(&self, message: Message) -> Result<()> {
+        Self::send(self, &message)
+    }
+
+    fn try_receive(&self) -> Result<Option<Message>> {
+        Self::receive(self)
+    }
+
+    fn receive(&self) -> Result<Message> {
+        loop {
+            if let Some(message) = Self::receive(self)? {
+                return Ok(message);
+            }
+            self.subscribe().block();
+        }
+    }
+}
+
+impl Http for Host {
+    fn send(&self, request: &Request) -> Result<Response> {
+        crate::http::wasi::send(request)
+    }
+}
+
+impl Secrets for Host {
+    fn get(&self, name: &str) -> Result<String> {
+        secrets::get(name)
+    }
+}
+
+impl Clock for Host {
+    fn now_ms(&self) -> u64 {
+        let now = wall_clock::now();
+        now.seconds.saturating_mul(1000).saturating_add(u64::from(now.nanoseconds / 1_000_000))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_nanos(monotonic_clock::now())
+    }
+
+    fn sleep(&self, duration: Duration) {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        monotonic_clock::subscribe_duration(nanoseconds).block();
+    }
+}
+
+impl Random for Host {
+    fn bits(&self) -> u64 {
+        random::get_random_u64()
+    }
+}
+
+impl Log for Host {
+    fn log(&self, level: Level, message: &str) {
+        log::log(level, message);
+    }
+}
+
+/// How much is read or written at once. The contract of `blocking-write-and-flush` allows no more than 4096.
+const CHUNK: usize = 4096;
+
+pub(crate) struct Input(pub(crate) InputStream);
+
+impl io::Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        loop {
+            match self.0.blocking_read(wanted) {
+                // An empty list is "nothing yet", not the end.
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => {
+                    let length = bytes.len().min(buffer.len());
+                    buffer[..length].copy_from_slice(&bytes[..length]);
+                    return Ok(length);
+                }
+                Err(StreamError::Closed) => return Ok(0),
+                Err(StreamError::LastOperationFailed(error)) => {
+                    return Err(io::Error::other(error.to_debug_string()));
+                }
+            }
+        }
+    }
+}
+
+pub(crate) struct Writer(pub(crate) OutputStream);
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(CHUNK);
+        match self.0.blocking_write_and_flush(&bytes[..length]) {
+            Ok(()) => Ok(length),
+            Err(StreamError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(StreamError::LastOperationFailed(error)) => Err(io::Error::other(error.to_debug_string())),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::calls::Call;
+use super::files::Tree;
+use crate::error::{Error, Result, code};
+use crate::host::{
+    AgentHost, Clock, CredentialsHost, Files, Http, Log, Process, ProcessManagerHost, ProviderHost, Random, Secrets,
+    Ssh, Stdio, Target, WebSocket, WebSockets,
+};
+use crate::http::{Request, Response};
+use crate::path;
+use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Output, Setting, WriteOptions};
+
+/// A host in memory that records what was asked of it.
+pub struct FakeHost {
+    home: String,
+    calls: RefCell<Vec<Call>>,
+    answers: RefCell<BTreeMap<&'static str, VecDeque<Result<Output>>>>,
+    responses: RefCell<VecDeque<Result<Response>>>,
+    failures: RefCell<BTreeMap<&'static str, VecDeque<Error>>>,
+    secrets: RefCell<BTreeMap<String, String>>,
+    host_files: RefCell<Tree>,
+    target_files: RefCell<Tree>,
+    now: Cell<Duration>,
+    random: Cell<u64>,
+    lines: RefCell<Vec<(Level, String)>>,
+}
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeHost {
+    /// A host with nothing on it; the target's home folder is `/home/user`.
+    pub fn new() -> Self {
+        Self {
+            home: "/home/user".to_owned(),
+            calls: RefCell::default(),
+            answers: RefCell::default(),
+            responses: RefCell::default(),
+            failures: RefCell::default(),
+            secrets: RefCell::default(),
+            host_files: RefCell::default(),
+            target_files: RefCell::default(),
+            now: Cell::new(Duration::from_secs(1_700_000_000)),
+            random: Cell::new(0x9E37_79B9_7F4A_7C15),
+            lines: RefCell::default(),
+        }
+    }
+
+    /// What a provider gets.
+    pub fn provider(&self) -> ProviderHost<'_> {
+        ProviderHost::double(self)
+    }
+
+    /// What a process manager gets.
+    pub fn process_manager(&self) -> ProcessManagerHost<'_> {
+        ProcessManagerHost::double(self)
+    }
+
+    /// What an agent gets.
+    pub fn agent(&self) -> AgentHost<'_> {
+        AgentHost::double(self)
+    }
+
+    /// What a credentials installer gets.
+    pub fn credentials(&self) -> CredentialsHost<'_> {
+        CredentialsHost::double(self)
+    }
+
+    /// Puts an answer into the queue of an operation that runs commands: `process.run`, `process.capture`,
+    /// `target.run`, `target.exec`, `ssh.exec`. Those with streams write the output to them.
+    pub fn answer(&self, operation: &'static str, answer: Result<Output>) {
+        self.answers.borrow_mut().entry(operation).or_default().push_back(answer);
+    }
+
+    /// Puts an answer into HTTP's queue.
+    pub fn respond(&self, response: Result<Response>) {
+        self.responses.borrow_mut().push_back(response);
+    }
+
+    /// Makes the next call of an operation fail, whichever it is. The failed call is recorded too.
+    pub fn fail(&self, operation: &'static str, error: Error) {
+        self.failures.borrow_mut().entry(operation).or_default().push_back(error);
+    }
+
+    /// Sets a secret; what the plugin gets is the placeholder.
+    pub fn secret(&self, name: impl Into<String>, placeholder: impl Into<String>) {
+        self.secrets.borrow_mut().insert(name.into(), placeholder.into());
+    }
+
+    /// Puts a file onto the target.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let path = self.on_target(path);
+        self.target_files.borrow_mut().write(&path, content, WriteOptions::plain());
+    }
+
+    /// Puts a file onto the host.
+    pub fn put_on_host(&self, root: &str, path: &str, content: &[u8]) {
+        self.host_files.borrow_mut().write(&on_host(root, path), content, WriteOptions::plain());
+    }
+
+    /// The content of a file on the target.
+    pub fn file(&self, path: &str) -> Option<Vec<u8>> {
+        self.target_files.borrow().get(&self.on_target(path)).and_then(|node| node.content.clone())
+    }
+
+    /// The mode of a file or folder on the target, where one was asked for.
+    pub fn mode(&self, path: &str) -> Option<u32> {
+        self.target_files.borrow().get(&self.on_target(path)).and_then(|node| node.mode)
+    }
+
+    /// The content of a file on the host.
+    pub fn host_file(&self, root: &str, path: &str) -> Option<Vec<u8>> {
+        self.host_files.borrow().get(&on_host(root, path)).and_then(|node| node.content.clone())
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.borrow().clone()
+    }
+
+    /// Every call so far, one line each.
+    pub fn log_of_calls(&self) -> Vec<String> {
+        self.calls.borrow().iter().map(ToString::to_string).collect()
+    }
+
+    /// What was logged.
+    pub fn logged(&self) -> Vec<(Level, String)> {
+        self.lines.borrow().clone()
+    }
+
+    fn on_target(&self, path: &str) -> String {
+        path::absolute(path, &self.home).unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn record(&self, call: Call) -> Result<()> {
+        let operation = call.operation;
+        self.calls.borrow_mut().push(call);
+        match self.failures.borrow_mut().get_mut(operation).and_then(VecDeque::pop_front) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn next(&self, operation: &'static str) -> Result<Output> {
+        let answer = self.answers.borrow_mut().get_mut(operation).and_then(VecDeque::pop_front);
+        answer.unwrap_or_else(|| Ok(Output::new(0, "", "")))
+    }
+
+    fn connected(&self, operation: &'static str, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        self.record(Call::new(operation, "").spec(spec))?;
+        let output = self.next(operation)?;
+        let broken = |error: std::io::Error| Error::new(code::IO, operation, error.to_string());
+        stdio.stdout()?.write_all(&output.stdout).map_err(broken)?;
+        stdio.stderr()?.write_all(&output.stderr).map_err(broken)?;
+        Ok(output.status)
+    }
+}
+
+fn on_host(root: &str, path: &str) -> String {
+    format!("{root}:{path}")
+}
+
+impl Process for FakeHost {
+    fn run(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        self.connected("process.run", spec, stdio)
+    }
+
+    fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        self.record(Call::new("process.capture", "").spec(spec).content(input))?;
+        self.next("process.capture")
+    }
+}
+
+impl Files for FakeHost {
+    fn read(&self, root: &str, path: &str) -> Result<Vec<u8>> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.read", &path))?;
+        self.host_files.borrow().read("files.read", &path)
+    }
+
+    fn write(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.write", &path).content(content).options(options))?;
+        self.host_files.borrow_mut().write(&path, content, options);
+        Ok(())
+    }
+
+    fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.write-atomic", &path).content(content).options(options))?;
+        self.host_files.borrow_mut().write(&path, content, options);
+        Ok(())
+    }
+
+    fn list(&self, root: &str, path: &str) -> Result<Vec<Entry>> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.list", &path))?;
+        Ok(self.host_files.borrow().list(&path))
+    }
+
+    fn stat(&self, root: &str, path: &str) -> Result<Entry> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.stat", &path))?;
+        self.host_files.borrow().stat("files.stat", &path)
+    }
+
+    fn rename(&self, root: &str, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (on_host(root, from), on_host(root, to));
+        self.record(Call::new("files.rename", format!("{from} {to}")))?;
+        self.host_files.borrow_mut().rename("files.rename", &from, &to)
+    }
+
+    fn remove(&self, root: &str, path: &str, recursive: bool) -> Result<()> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.remove", &path))?;
+        if self.host_files.borrow_mut().remove(&path, recursive) {
+            return Ok(());
+        }
+        Err(Error::new(code::NOT_FOUND, "files.remove", "there is no such file").subject(path))
+    }
+
+    fn create_directory(&self, root: &str, path: &str, mode: Option<u32>) -> Result<()> {
+        let path = on_host(root, path);
+        self.record(Call::new("files.create-directory", &path))?;
+        self.host_files.borrow_mut().create(&path, mode);
+        Ok(())
+    }
+}
+
+impl Target for FakeHost {
+    fn home_dir(&self) -> Result<String> {
+        self.record(Call::new("target.home-dir", &self.home))?;
+        Ok(self.home.clone())
+    }
+
+    fn run(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        self.record(Call::new("target.run", "").spec(spec).content(input))?;
+        self.next("target.run")
+    }
+
+    fn exec(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        self.connected("target.exec", spec, stdio)
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        self.record(Call::new("target.read-file", path))?;
+        self.target_files.borrow().read("target.read-file", &self.on_target(path))
+    }
+
+    fn write_file(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        self.record(Call::new("target.write-file", path).content(content).options(options))?;
+        self.target_files.borrow_mut().write(&self.on_target(path), content, options);
+        Ok(())
+    }
+
+    fn write_file_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        self.record(Call::new("target.write-file-atomic", path).content(content).options(options))?;
+        self.target_files.borrow_mut().write(&self.on_target(path), content, options);
+        Ok(())
+    }
+
+    fn file_exists(&self, path: &str) -> Result<bool> {
+        self.record(Call::new("target.file-exists", path))?;
+        Ok(self.target_files.borrow().exists(&self.on_target(path)))
+    }
+
+    fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()> {
+        let options = WriteOptions { create_parents: false, mode };
+        self.record(Call::new("target.create-directory", path).options(options))?;
+        self.target_files.borrow_mut().create(&self.on_target(path), mode);
+        Ok(())
+    }
+
+    fn delete_file(&self, path: &str) -> Result<()> {
+        self.record(Call::new("target.delete-file", path))?;
+        self.target_files.borrow_mut().remove(&self.on_target(path), false);
+        Ok(())
+    }
+
+    fn delete_directory(&self, path: &str) -> Result<()> {
+        self.record(Call::new("target.delete-directory", path))?;
+        self.target_files.borrow_mut().remove(&self.on_target(path), true);
+        Ok(())
+    }
+}
+
+impl Ssh for FakeHost {
+    fn exec(&self, _endpoint: &Endpoint, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        self.connected("ssh.exec", spec, stdio)
+    }
+
+    fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>> {
+        let path = on_host(&endpoint.host, path);
+        self.record(Call::new("ssh.read-file", &path))?;
+        self.host_files.borrow().read("ssh.read-file", &path)
+    }
+
+    fn write_file(&self, endpoint: &Endpoint, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let path = on_host(&endpoint.host, path);
+        self.record(Call::new("ssh.write-file", &path).content(content).options(options))?;
+        self.host_files.borrow_mut().write(&path, content, options);
+        Ok(())
+    }
+
+    fn forward(&self, endpoint: &Endpoint, port: u16) -> Result<u16> {
+        self.record(Call::new("ssh.forward", format!("{}:{port}", endpoint.host)))?;
+        Ok(port)
+    }
+}
+
+impl WebSockets for FakeHost {
+    fn connect(&self, url: &str, _headers: &[Setting]) -> Result<Box<dyn WebSocket>> {
+        self.record(Call::new("websocket.connect", url))?;
+        Err(Error::new(code::NETWORK, "websocket.connect", "the fake host has no WebSocket server").subject(url))
+    }
+}
+
+impl Http for FakeHost {
+    fn send(&self, request: &Request) -> Result<Response> {
+        self.record(Call::new("http.send", format!("{} {}", request.method, request.url)).content(&request.body))?;
+        let response = self.responses.borrow_mut().pop_front();
+        response.unwrap_or_else(|| Ok(Response { status: 200, headers: Vec::new(), body: Vec::new() }))
+    }
+}
+
+impl Secrets for FakeHost {
+    fn get(&self, name: &str) -> Result<String> {
+        self.record(Call::new("secrets.get", name))?;
+        self.secrets
+            .borrow()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::new(code::UNAUTHENTICATED, "secrets.get", "the secret is not set").subject(name))
+    }
+}
+
+impl Clock for FakeHost {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.now.get().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.now.get()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.calls.borrow_mut().push(Call::new("clock.sleep", format!("{duration:?}")));
+        self.now.set(self.now.get().saturating_add(duration));
+    }
+}
+
+impl Random for FakeHost {
+    /// The same row in every test: xorshift.
+    fn bits(&self) -> u64 {
+        let mut bits = self.random.get();
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        self.random.set(bits);
+        bits
+    }
+}
+
+impl Log for FakeHost {
+    fn log(&self, level: Level, message: &str) {
+        self.lines.borrow_mut().push((level, message.to_owned()));
+    }
+}

@@ -1,0 +1,143 @@
+//! The contract's records, and how to build them.
+
+pub use crate::bindings::agent::exports::pcoder::plugin::agent::{AgentInfo, AuthState, Engine, Launch, SessionInput};
+pub use crate::bindings::credentials::exports::pcoder::plugin::credentials::Profile;
+pub use crate::bindings::host::pcoder::plugin::files::Entry;
+pub use crate::bindings::host::pcoder::plugin::log::Level;
+pub use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
+pub use crate::bindings::host::pcoder::plugin::stdio::TerminalSize;
+pub use crate::bindings::host::pcoder::plugin::types::{
+    Argv, Command, CommandSpec, Error, ExitStatus, Output, ProcessSpec, Restart, RestartLimits, Setting, WriteOptions,
+};
+pub use crate::bindings::host::pcoder::plugin::websocket::Message;
+pub use crate::bindings::process_manager::exports::pcoder::plugin::process_manager::{
+    ManagerInfo, ProcessInfo, ProcessLogs,
+};
+pub use crate::bindings::provider::exports::pcoder::plugin::provider::{BootOptions, Instance, ProviderInfo};
+
+impl Setting {
+    /// One name with its value.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// The value of a name in a list of settings; the last one counts, as it does in an environment.
+pub fn setting<'a>(settings: &'a [Setting], name: &str) -> Option<&'a str> {
+    settings.iter().rev().find(|setting| setting.name == name).map(|setting| setting.value.as_str())
+}
+
+/// Whether a setting of that name says `true`.
+pub fn is_true(settings: &[Setting], name: &str) -> bool {
+    setting(settings, name) == Some("true")
+}
+
+impl CommandSpec {
+    /// A program with its arguments. No shell sees them.
+    pub fn argv<S: Into<String>>(program: impl Into<String>, args: impl IntoIterator<Item = S>) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        Self::from(Command::Argv(Argv { program: program.into(), args }))
+    }
+
+    /// A script for `sh -c`. Quote every word that came from elsewhere with [`crate::shell::quote`].
+    pub fn shell(script: impl Into<String>) -> Self {
+        Self::from(Command::Shell(script.into()))
+    }
+
+    /// Sets the working folder.
+    #[must_use]
+    pub fn in_dir(mut self, cwd: impl Into<String>) -> Self {
+        self.cwd = Some(cwd.into());
+        self
+    }
+
+    /// Adds a variable.
+    #[must_use]
+    pub fn with_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push(Setting::new(name, value));
+        self
+    }
+
+    /// Adds a folder behind those that already go in front of `PATH`.
+    #[must_use]
+    pub fn with_path_entry(mut self, folder: impl Into<String>) -> Self {
+        self.path_entries.push(folder.into());
+        self
+    }
+
+    /// Sets the name for people.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl From<Command> for CommandSpec {
+    fn from(command: Command) -> Self {
+        Self { command, cwd: None, env: Vec::new(), path_entries: Vec::new(), name: None }
+    }
+}
+
+impl ExitStatus {
+    /// Whether it ended with code 0.
+    pub fn success(&self) -> bool {
+        matches!(self, Self::Exited(0))
+    }
+
+    /// The code as a shell reports it: 128 and the signal's number after a signal.
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Exited(code) => *code,
+            Self::Signaled(signal) => signal.saturating_add(128),
+        }
+    }
+
+    /// How it ended, for people: `exit code 3`, `signal 9`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Exited(code) => format!("exit code {code}"),
+            Self::Signaled(signal) => format!("signal {signal}"),
+        }
+    }
+}
+
+impl Output {
+    /// What a command that returned `code` wrote.
+    pub fn new(code: i32, stdout: impl Into<Vec<u8>>, stderr: impl Into<Vec<u8>>) -> Self {
+        Self { status: ExitStatus::Exited(code), stdout: stdout.into(), stderr: stderr.into() }
+    }
+
+    /// Standard output as text; bytes that are not UTF-8 are replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl ProcessSpec {
+    /// A command that runs once, in one copy.
+    pub fn once(command: CommandSpec) -> Self {
+        Self { command, restart: Restart::Never, instances: None, max_memory: None, options: Vec::new() }
+    }
+}
+
+impl WriteOptions {
+    /// Neither folders nor a mode.
+    pub fn plain() -> Self {
+        Self { create_parents: false, mode: None }
+    }
+
+    /// Creates the folders above the file.
+    #[must_use]
+    pub fn with_parents(mut self) -> Self {
+        self.create_parents = true;
+        self
+    }
+
+    /// Sets the permission bits, for example `0o600`.
+    #[must_use]
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+}

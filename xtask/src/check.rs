@@ -1,0 +1,45 @@
+//! `cargo xtask test` and `cargo xtask lint`.
+
+use std::process::Command;
+
+use crate::Failure;
+use crate::build::{SELECTION, build, cargo, run};
+use crate::vendor_wit;
+use crate::workspace::root;
+
+/// Everything that a change must pass, the real engines included.
+pub(crate) fn test() -> Result<(), Failure> {
+    let program = build()?;
+    println!("installing the engines that the end-to-end tests run (nothing, when they are there)");
+    for (name, version) in [
+        ("claude", None),
+        ("codex", None),
+        ("node", None),
+        ("claude-agent-acp", None),
+        ("codex-acp", None),
+        ("claude", Some("0.3.156")),
+        ("codex", Some("0.128.0")),
+    ] {
+        let mut install = Command::new(&program);
+        install.args(["engine", "install", name]);
+        if let Some(version) = version {
+            install.args(["--version", version]);
+        }
+        run(&mut install)?;
+    }
+    cargo(&["test"])
+}
+
+/// Formatting, lints, documentation, contracts.
+pub(crate) fn lint() -> Result<(), Failure> {
+    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run(cargo().current_dir(root()).args(["fmt", "--all", "--check"]))?;
+    run(cargo().current_dir(root()).arg("clippy").args(SELECTION).args(["--all-targets", "--", "-D", "warnings"]))?;
+    run(cargo()
+        .current_dir(root())
+        .arg("doc")
+        .args(SELECTION)
+        .args(["--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
+    vendor_wit::run(vendor_wit::Mode::Check)
+}

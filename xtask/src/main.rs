@@ -1,0 +1,76 @@
+//! The build's own steps. `cargo xtask help` lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to its user")]
+
+mod build;
+mod check;
+mod component;
+mod demo;
+mod plugins;
+mod toolchain;
+mod vendor_wit;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// Why a step failed: one message for people, several lines where that helps.
+type Failure = String;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  build                 build pcoder with its plugins, into target/release
+  demo [TOOL…]          build, then let the real Claude Code and Codex work, offline and without an account
+  test                  build, install the engines, run every test
+  lint                  formatting, clippy, documentation, contracts
+  engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
+  plugins [NAME…]       build the plugins in plugins/, or the named ones, into target/plugins/NAME.wasm
+  vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime; with --check, only compare
+  help                  print this
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<(), Failure> {
+    match args {
+        [] | ["help" | "-h" | "--help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["build"] => build::build().map(drop),
+        ["demo", tools @ ..] => demo::demo(tools),
+        ["test"] => check::test(),
+        ["lint"] => check::lint(),
+        ["engines-lock", args @ ..] => engines_lock(args),
+        ["plugins", names @ ..] => plugins::build(names),
+        ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),
+        ["vendor-wit", "--check"] => vendor_wit::run(vendor_wit::Mode::Check),
+        other => Err(format!("`cargo xtask {}` is not a command\n\n{HELP}", other.join(" "))),
+    }
+}
+
+/// The generator is a program of the engine store's crate, which knows the lock file's format.
+fn engines_lock(args: &[&str]) -> Result<(), Failure> {
+    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace::root()).args([
+        "run",
+        "--release",
+        "-p",
+        "pcoder-engines",
+        "--features",
+        "generator",
+        "--bin",
+        "engines-lock",
+        "--",
+        "engines.lock",
+    ]);
+    build::run(cargo.args(args))
+}
