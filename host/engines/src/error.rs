@@ -1,0 +1,311 @@
+//! What can go wrong, said so that a person can mend it.
+//!
+//! Every error has a stable [`code`](Error::code), the [`subject`](Error::subject) it is about, and where there is one
+//! a [`hint`](Error::hint): the exact command or act that mends it. No error carries a token, or an address with
+//! credentials in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No engine of that name is in `engines.lock`.
+    #[error("there is no engine called `{name}`")]
+    UnknownEngine {
+        /// The name that was asked for.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// The engine exists, that version of it is not in `engines.lock`.
+    #[error("`{name}` {version} is not in engines.lock")]
+    UnknownVersion {
+        /// The engine.
+        name: String,
+        /// The version that was asked for.
+        version: String,
+        /// The versions that exist.
+        known: Vec<String>,
+    },
+    /// The engine is not published for this platform.
+    #[error("`{name}` {version} does not exist for {platform}: {reason}")]
+    UnsupportedPlatform {
+        /// The engine.
+        name: String,
+        /// Its version.
+        version: String,
+        /// The platform, as in `linux-x64-musl`.
+        platform: String,
+        /// Why.
+        reason: String,
+    },
+    /// The engine is not installed.
+    #[error("`{name}` {version} is not installed")]
+    NotInstalled {
+        /// The engine.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// The registry could not be reached, or must not be.
+    #[error("cannot download `{package}`: {detail}")]
+    Offline {
+        /// The package, as `name@version`.
+        package: String,
+        /// What happened.
+        detail: String,
+        /// The tarball's path on a registry: what to fetch by hand.
+        tarball: String,
+    },
+    /// The registry answered, and not with the package.
+    #[error("the registry did not give `{package}`: {detail}")]
+    Registry {
+        /// The package, as `name@version`.
+        package: String,
+        /// What it answered.
+        detail: String,
+        /// The HTTP status, if that was the answer.
+        status: Option<u16>,
+    },
+    /// The registry's certificate is not trusted here.
+    #[error("the registry's certificate is not trusted, so `{package}` was not downloaded: {detail}")]
+    Certificate {
+        /// The package, as `name@version`.
+        package: String,
+        /// What the check found.
+        detail: String,
+    },
+    /// The bytes are not the ones that `engines.lock` names.
+    #[error("`{package}` is not what engines.lock says: {detail}")]
+    Integrity {
+        /// The package, as `name@version`.
+        package: String,
+        /// What differs.
+        detail: String,
+    },
+    /// The right bytes, and an archive that will not be unpacked.
+    #[error("the archive of `{package}` is refused: {detail}")]
+    Archive {
+        /// The package, as `name@version`.
+        package: String,
+        /// What is in it.
+        detail: String,
+    },
+    /// The disk is full, or has not enough room to begin.
+    #[error("not enough room in `{}`: {}", path.display(), room(*needed, *free))]
+    DiskFull {
+        /// Where.
+        path: PathBuf,
+        /// Bytes that the whole installation needs, if known.
+        needed: Option<u64>,
+        /// Bytes that are free, if known.
+        free: Option<u64>,
+    },
+    /// The caller cancelled.
+    #[error("installing `{subject}` was cancelled")]
+    Cancelled {
+        /// The engine.
+        subject: String,
+    },
+    /// Another process holds the engine: installs it or runs it.
+    #[error("`{subject}` is in use: {holder}")]
+    Locked {
+        /// The engine.
+        subject: String,
+        /// Who holds it, as far as is known.
+        holder: String,
+    },
+    /// An input or output operation failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// The verb, as in `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own error.
+        #[source]
+        source: io::Error,
+    },
+    /// A setting or a file has a value that cannot be used.
+    #[error("{subject}: {detail}")]
+    Invalid {
+        /// The setting or file.
+        subject: String,
+        /// What is wrong with it.
+        detail: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// The engine was unpacked, and does not run on this machine.
+    #[error("`{subject}` does not run here: {detail}")]
+    Smoke {
+        /// The engine.
+        subject: String,
+        /// What its `--version` did.
+        detail: String,
+        /// What to try.
+        hint: String,
+    },
+}
+
+impl Error {
+    /// A short stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownEngine { .. } | Self::UnknownVersion { .. } | Self::Invalid { .. } => "invalid",
+            Self::UnsupportedPlatform { .. } => "unsupported-platform",
+            Self::NotInstalled { .. } => "not-installed",
+            Self::Offline { .. } => "offline",
+            Self::Registry { .. } | Self::Certificate { .. } => "registry",
+            Self::Integrity { .. } | Self::Archive { .. } => "integrity",
+            Self::DiskFull { .. } => "disk-full",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Locked { .. } => "locked",
+            Self::Io { .. } => "io",
+            Self::Smoke { .. } => "smoke",
+        }
+    }
+
+    /// What the error is about: an engine, a package, a path, a setting.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::UnknownEngine { name, .. }
+            | Self::UnknownVersion { name, .. }
+            | Self::UnsupportedPlatform { name, .. }
+            | Self::NotInstalled { name, .. } => name.clone(),
+            Self::Offline { package, .. }
+            | Self::Registry { package, .. }
+            | Self::Certificate { package, .. }
+            | Self::Integrity { package, .. }
+            | Self::Archive { package, .. } => package.clone(),
+            Self::DiskFull { path, .. } | Self::Io { path, .. } => path.display().to_string(),
+            Self::Cancelled { subject }
+            | Self::Locked { subject, .. }
+            | Self::Invalid { subject, .. }
+            | Self::Smoke { subject, .. } => subject.clone(),
+        }
+    }
+
+    /// The command or act that mends it, where one is known. What is typed stands in backticks.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownEngine { known, .. } => format!("engines are {}", quoted(known)),
+            Self::UnknownVersion { name, known, .. } => {
+                format!("versions of `{name}` are {}; newer ones come with a newer pcoder", quoted(known))
+            }
+            Self::UnsupportedPlatform { .. } => {
+                "run the agent where it exists: `pcoder run --provider qemu`".to_owned()
+            }
+            Self::NotInstalled { name, version } => {
+                format!("`pcoder engine install {name} --version {version}`")
+            }
+            Self::Offline { tarball, .. } => format!(
+                "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
+                 elsewhere and run `pcoder engine install … --from FILE.tgz`"
+            ),
+            Self::Registry { status: Some(401 | 403), .. } => {
+                "the registry wants a login: put `//HOST/PATH/:_authToken=${NPM_TOKEN}` into .npmrc".to_owned()
+            }
+            Self::Registry { status: Some(404), .. } => {
+                "this registry does not carry the package: name one that does, `npm_config_registry=https://…`"
+                    .to_owned()
+            }
+            Self::Registry { .. } => "try again, or name another registry: `npm_config_registry=https://…`".to_owned(),
+            Self::Certificate { .. } => "if a proxy of your organisation opens TLS, name its certificate: \
+                 `npm_config_cafile=FILE.pem` or `NODE_EXTRA_CA_CERTS=FILE.pem`"
+                .to_owned(),
+            Self::Integrity { .. } => {
+                "nothing was installed and the download was deleted. Try again; if it stays, something between here and \
+                 the registry changes what is downloaded (a proxy, a mirror): name another registry, \
+                 `npm_config_registry=https://…`"
+                    .to_owned()
+            }
+            Self::Archive { .. } => "nothing was installed; report this, with the version of pcoder".to_owned(),
+            Self::DiskFull { .. } => "free some room (`pcoder engine prune`), then run the same command again".to_owned(),
+            Self::Cancelled { .. } => {
+                "run the same command again: it goes on with what was downloaded already".to_owned()
+            }
+            Self::Locked { .. } => "wait for it to end, or stop it".to_owned(),
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("make `{}` writable for this user", path.display())
+            }
+            Self::Io { .. } => return None,
+            Self::Invalid { hint, .. } | Self::Smoke { hint, .. } => hint.clone(),
+        })
+    }
+
+    /// Is it the system's "no room left", however deep it lies?
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path: path.to_owned(), needed: None, free: free_space(path) }
+            }
+            _ => Self::Io { action, path: path.to_owned(), source },
+        }
+    }
+
+    /// A stage of the installer ended without saying why: a bug of ours, reported and not hidden.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::Invalid {
+            subject: "pcoder".to_owned(),
+            detail: detail.into(),
+            hint: "this is a bug: report it with the command that was run".to_owned(),
+        }
+    }
+}
+
+/// Adds a verb and a path to a bare I/O error.
+pub(crate) trait At<T> {
+    /// `file.read().at("read", &path)`.
+    fn at(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::io(action, path, source))
+    }
+}
+
+/// Bytes free for this user in the nearest existing folder above `path`.
+pub(crate) fn free_space(path: &Path) -> Option<u64> {
+    path.ancestors().find(|folder| folder.is_dir()).and_then(|folder| fs4::available_space(folder).ok())
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn room(needed: Option<u64>, free: Option<u64>) -> String {
+    let mb = |bytes: u64| format!("{} MB", bytes.div_ceil(1_000_000));
+    match (needed, free) {
+        (Some(needed), Some(free)) => format!("{} needed, {} free", mb(needed), mb(free)),
+        (Some(needed), None) => format!("{} needed", mb(needed)),
+        (None, Some(free)) => format!("the disk is full, {} free", mb(free)),
+        (None, None) => "the disk is full".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_its_own_error_wherever_it_happens() {
+        let error = Error::io("write", Path::new("/x"), io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.code(), "disk-full");
+        let error = Error::DiskFull { path: "/x".into(), needed: Some(552_000_001), free: Some(12) };
+        assert_eq!(error.to_string(), "not enough room in `/x`: 553 MB needed, 1 MB free");
+    }
+
+    #[test]
+    fn hints_are_commands() {
+        let error = Error::NotInstalled { name: "claude".into(), version: "0.3.316".into() };
+        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude --version 0.3.316`");
+        assert_eq!((error.code(), error.subject().as_str()), ("not-installed", "claude"));
+    }
+}

@@ -1,0 +1,49 @@
+//! How an installation tells what it is doing. Drawing it is the caller's affair.
+
+/// What an installation is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Another process installs the same engine.
+    Waiting,
+    /// Bytes come, and are hashed and unpacked as they come.
+    Downloading,
+    /// All bytes are there and right; permissions, ledger, flush to the disk.
+    Finishing,
+    /// The engine is asked for its version.
+    Checking,
+}
+
+impl Phase {
+    /// A word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Downloading => "downloading",
+            Self::Finishing => "finishing",
+            Self::Checking => "checking",
+        }
+    }
+}
+
+/// Receives the progress of an installation. Called from several threads, a few hundred times a second at most.
+pub trait Progress: Send + Sync {
+    /// A phase began.
+    fn phase(&self, phase: Phase) {
+        let _ = phase;
+    }
+    /// `done` of `total` bytes of the download are through. `done` falls when a download starts again.
+    fn bytes(&self, done: u64, total: u64) {
+        let _ = (done, total);
+    }
+    /// Something worth a line: who is waited for, why it is tried again.
+    fn message(&self, message: &str) {
+        let _ = message;
+    }
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}
