@@ -1,0 +1,119 @@
+//! `run`.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use pcoder_core::runtime::Error;
+use pcoder_core::runtime::contract::ExitStatus;
+use pcoder_core::runtime::error::code;
+use pcoder_core::runtime::host::stdio::Stdio;
+use pcoder_core::{Feed, Pcoder, Prepared, RunRequest};
+use serde_json::json;
+
+use super::engine::install_one;
+use crate::args::{EngineInstall, Json, Run};
+use crate::output::{note, print_json, size};
+use crate::{exit, signals};
+
+pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Error> {
+    let request = RunRequest {
+        tool: arguments.tool,
+        provider: arguments.provider,
+        project: arguments.project,
+        version: arguments.version,
+        args: arguments.args,
+        env: Vec::new(),
+        clear_env: false,
+    };
+    // A script gets an error and the command that mends it; a person sees the download and may stop it.
+    let may_install = !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
+    if may_install {
+        install_missing(pcoder, &request, false, false).await?;
+    }
+    let prepared = pcoder.prepare(request, false).await?;
+    if arguments.json { captured(&prepared).await } else { attached(&prepared).await }
+}
+
+/// Installs what a run still needs, saying so first.
+pub(crate) async fn install_missing(
+    pcoder: &Pcoder,
+    request: &RunRequest,
+    acp: bool,
+    quiet: bool,
+) -> Result<usize, Error> {
+    let missing = pcoder.missing_engines(request, acp).await?;
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    let store = pcoder.store()?;
+    let bytes: u64 = store
+        .list()
+        .map_err(|error| pcoder_core::from_engines(&error))?
+        .iter()
+        .filter(|engine| {
+            missing.iter().any(|(name, version)| {
+                *name == engine.name && version.as_ref().map_or(engine.default, |version| *version == engine.version)
+            })
+        })
+        .map(|engine| engine.download_bytes)
+        .sum();
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    if !quiet {
+        note(&format!("Downloading {} ({}), once. Ctrl-C stops it.", names.join(", "), size(bytes)));
+    }
+    let cancel = signals::cancelled_by_user();
+    let how = EngineInstall {
+        names: Vec::new(),
+        version: None,
+        registry: None,
+        offline: false,
+        from: None,
+        json: Json { json: false },
+    };
+    for (name, version) in &missing {
+        install_one(pcoder, name, version.as_deref(), quiet, &cancel, &how).await?;
+    }
+    Ok(missing.len())
+}
+
+async fn attached(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
+    let stdio = Stdio::inherit();
+    let control = prepared.control();
+    let signals = signals::pass_on(control.clone(), stdio.is_terminal());
+    let status = tokio::select! {
+        status = prepared.run(stdio, &control) => status?,
+        () = signals => ExitStatus::Exited(1),
+    };
+    Ok(ExitCode::from(exit::of_tool(&status)))
+}
+
+/// What is kept of each stream; a script that needs more reads the streams themselves.
+const KEPT: u64 = 64 << 20;
+
+async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
+    let started = Instant::now();
+    let input = if std::io::stdin().is_terminal() { Feed::Nothing } else { Feed::Inherit };
+    let control = prepared.control();
+    let kept = tokio::select! {
+        kept = prepared.capture(input, KEPT, &control) => kept?,
+        () = signals::pass_on(control.clone(), false) => {
+            return Err(Error::new(code::INTERNAL, "run", "signals could not be waited for"));
+        }
+    };
+    let (exit_code, signal) = match kept.status {
+        ExitStatus::Exited(code) => (Some(code), None),
+        ExitStatus::Signaled(signal) => (None, Some(signal)),
+    };
+    print_json(&json!({
+        "schema_version": 1,
+        "exit_code": exit_code,
+        "signal": signal,
+        "stdout": String::from_utf8_lossy(&kept.stdout.bytes),
+        "stdout_truncated": kept.stdout.cut,
+        "stderr": String::from_utf8_lossy(&kept.stderr.bytes),
+        "stderr_truncated": kept.stderr.cut,
+        "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))?;
+    Ok(ExitCode::from(exit::of_tool(&kept.status)))
+}

@@ -1,0 +1,111 @@
+//! Engines for a run: what a tool needs, and what is installed.
+
+use std::sync::Arc;
+
+use pcoder_engines::{
+    Environment, Hold, InstallOptions, InstalledEngine, NetworkConfig, NpmPlaces, Progress, Source, Store,
+};
+use pcoder_runtime::contract::agent::Engine;
+use pcoder_runtime::error::code;
+use pcoder_runtime::{Error, text};
+use tokio_util::sync::CancellationToken;
+
+use crate::Pcoder;
+use crate::errors::from_engines;
+
+/// How engines are installed.
+#[derive(Clone)]
+pub struct Installing {
+    /// Another registry than npm's configuration says.
+    pub registry: Option<String>,
+    /// Use the network.
+    pub online: bool,
+    /// A tarball that is here already.
+    pub from: Option<std::path::PathBuf>,
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// Ends it.
+    pub cancel: CancellationToken,
+}
+
+impl Pcoder {
+    /// Installs one engine, or finds it installed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn install(&self, name: &str, version: Option<&str>, how: &Installing) -> Result<InstalledEngine, Error> {
+        let store = self.store()?;
+        let environment = self.surroundings.environment.iter().cloned().collect::<Environment>();
+        let source = match (&how.from, how.online) {
+            (Some(file), _) => Source::File(file.clone()),
+            (None, false) => Source::Offline,
+            (None, true) => {
+                let home = self.surroundings.home();
+                let places = NpmPlaces { home: home.as_deref(), project: None, prefix: None };
+                let network = NetworkConfig::from_npm(&environment, places, how.registry.as_deref())
+                    .map_err(|error| from_engines(&error))?;
+                Source::Registry(Arc::new(network))
+            }
+        };
+        let mut options = InstallOptions::new(source);
+        options.environment = environment;
+        options.pcoder_version = env!("CARGO_PKG_VERSION").to_owned();
+        store
+            .install(name, version, &options, Arc::clone(&how.progress), how.cancel.clone())
+            .await
+            .map_err(|error| from_engines(&error))
+    }
+}
+
+/// Engines that a run uses. While this lives, nobody removes them.
+pub(crate) struct Held {
+    pub(crate) engines: Vec<Engine>,
+    _holds: Vec<Hold>,
+}
+
+/// Finds the engines that a tool needs, `version` being that of the first one.
+pub(crate) fn hold(store: &Store, names: &[String], version: Option<&str>) -> Result<Held, Error> {
+    let (mut engines, mut holds) = (Vec::new(), Vec::new());
+    for (index, name) in names.iter().enumerate() {
+        let version = if index == 0 { version } else { None };
+        let (engine, hold) = store.hold(name, version).map_err(|error| from_engines(&error))?;
+        engines.push(described(&engine)?);
+        holds.push(hold);
+    }
+    Ok(Held { engines, _holds: holds })
+}
+
+/// The engines of these that are not installed, with their versions.
+pub(crate) fn missing(
+    store: &Store,
+    names: &[String],
+    version: Option<&str>,
+) -> Result<Vec<(String, Option<String>)>, Error> {
+    let mut missing = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let version = if index == 0 { version } else { None };
+        if store.find(name, version).map_err(|error| from_engines(&error))?.is_none() {
+            missing.push((name.clone(), version.map(str::to_owned)));
+        }
+    }
+    Ok(missing)
+}
+
+fn described(engine: &InstalledEngine) -> Result<Engine, Error> {
+    Ok(Engine {
+        name: engine.name.clone(),
+        version: engine.version.clone(),
+        root: utf8(&engine.root)?,
+        entrypoint: utf8(&engine.entrypoint)?,
+        path_entries: engine.path_entries.iter().map(|it| utf8(it)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A path as plugins see it.
+pub(crate) fn utf8(path: &std::path::Path) -> Result<String, Error> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(code::INVALID, "run", "the path is not Unicode, and agents cannot work there")
+            .subject(text::for_people(&path.to_string_lossy(), 400))
+            .hint("rename the folder, or make a link to it with a plain name")
+    })
+}

@@ -1,0 +1,32 @@
+//! What surrounds this process, as its caller says.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// The environment, the working folder and the program's own file. Only the command line reads them from the system;
+/// everything else, tests among it, is told.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The environment's variables.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The working folder.
+    pub cwd: PathBuf,
+    /// The program's own file.
+    pub executable: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// A variable that is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.environment
+            .iter()
+            .find(|(it, _)| if cfg!(windows) { it.eq_ignore_ascii_case(name) } else { it == name })
+            .map(|(_, value)| value.as_os_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The user's home folder.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.variable(if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from)
+    }
+}

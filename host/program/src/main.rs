@@ -1,0 +1,13 @@
+//! The `pcoder` program: the command line with the plugins that it was built with.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use pcoder_cli::Bundled;
+
+/// Written by `build.rs`.
+const BUNDLED: &[Bundled] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
+
+fn main() -> ExitCode {
+    pcoder_cli::main(BUNDLED)
+}
