@@ -31,6 +31,16 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Provider, Self::ProcessManager, Self::Agent, Self::Credentials];
 
+    /// What the names of this kind's plugins begin with: `process-` in `process-pm2`.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Provider => "provider-",
+            Self::ProcessManager => "process-",
+            Self::Agent => "agent-",
+            Self::Credentials => "credentials-",
+        }
+    }
+
     /// The world that plugins of this kind target, without its package.
     pub fn world(self) -> &'static str {
         match self {

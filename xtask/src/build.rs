@@ -66,10 +66,15 @@ pub(crate) fn target() -> PathBuf {
 
 /// One Cargo command on the whole workspace.
 pub(crate) fn cargo(args: &[&str]) -> Result<(), Failure> {
+    cargo_with(args, &[])
+}
+
+/// The same with more environment.
+pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<(), Failure> {
     let (command, rest) = args.split_first().ok_or("no Cargo command")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(cargo);
-    cargo.current_dir(root()).arg(command).args(SELECTION).args(rest);
+    cargo.current_dir(root()).arg(command).args(SELECTION).args(rest).envs(env.iter().copied());
     if let Some(registry) = npm_registry() {
         cargo.env("PCODER_NPM_REGISTRY", registry);
     }

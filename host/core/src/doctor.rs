@@ -152,7 +152,7 @@ impl Pcoder {
                     Ok(says) => Finding::ok(says),
                     Err(error) => Finding::fail(&error, "a plugin that answers"),
                 };
-                checks.push(timed(format!("plugin.{kind}-{name}"), "plugins", started, finding));
+                checks.push(timed(format!("plugin.{}{name}", kind.prefix()), "plugins", started, finding));
             }
         }
         if checks.is_empty() {

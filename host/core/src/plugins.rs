@@ -113,7 +113,7 @@ impl Pcoder {
     pub fn store(&self) -> Result<Store, Error> {
         let platform = Platform::detect(std::path::Path::new("/")).map_err(|error| from_engines(&error))?;
         let lock = EnginesLock::embedded().map_err(|error| from_engines(&error))?;
-        Ok(Store::new(self.layout.engines(), lock, platform).with_locks(self.layout.locks.clone()))
+        Ok(Store::new(self.layout.engines.clone(), lock, platform).with_locks(self.layout.locks.clone()))
     }
 
     pub(crate) fn runtime(&self) -> Result<&Runtime, Error> {
@@ -158,7 +158,7 @@ impl Pcoder {
     /// # Errors
     /// `not-found`, with the names that there are.
     pub fn plugin(&self, kind: Kind, short: &str) -> Result<Plugin, Error> {
-        let wanted = format!("{kind}-{short}");
+        let wanted = format!("{}{short}", kind.prefix());
         let Some(bundled) = self.bundled.iter().find(|it| it.name == wanted) else {
             return Err(self.unknown(kind, short));
         };
@@ -175,8 +175,7 @@ impl Pcoder {
 
     /// The short names of a kind's plugins.
     pub fn names(&self, kind: Kind) -> Vec<&'static str> {
-        let prefix = format!("{kind}-");
-        self.bundled.iter().filter_map(|it| it.name.strip_prefix(&prefix)).collect()
+        self.bundled.iter().filter_map(|it| it.name.strip_prefix(kind.prefix())).collect()
     }
 
     fn unknown(&self, kind: Kind, short: &str) -> Error {

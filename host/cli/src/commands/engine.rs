@@ -70,7 +70,9 @@ fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
                 })
             })
             .collect();
-        print_json(&json!({ "schema_version": 1, "engines": engines }))?;
+        print_json(&json!({
+            "schema_version": 1, "folder": pcoder.layout().engines.display().to_string(), "engines": engines,
+        }))?;
     } else {
         let rows = engines.iter().map(|it| {
             let default = if it.default { "default" } else { "" };
