@@ -37,7 +37,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     cargo_with(&["test"], &[("PCODER_TEST_ENGINES", folder)])
 }
 
-/// Formatting, lints, documentation, contracts.
+/// Formatting, lints, documentation, contracts, dependencies.
 pub(crate) fn lint() -> Result<(), Failure> {
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     run(cargo().current_dir(root()).args(["fmt", "--all", "--check"]))?;
@@ -48,5 +48,6 @@ pub(crate) fn lint() -> Result<(), Failure> {
         .args(SELECTION)
         .args(["--no-deps", "--document-private-items"])
         .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
-    vendor_wit::run(vendor_wit::Mode::Check)
+    vendor_wit::run(vendor_wit::Mode::Check)?;
+    crate::dependencies::check()
 }

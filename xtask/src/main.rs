@@ -1,10 +1,12 @@
 //! The build's own steps. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to its user")]
 
+mod bench;
 mod build;
 mod check;
 mod component;
 mod demo;
+mod dependencies;
 mod plugins;
 mod toolchain;
 mod vendor_wit;
@@ -21,7 +23,9 @@ usage: cargo xtask COMMAND
   build                 build pcoder with its plugins, into target/release
   demo [TOOL…]          build, then let the real Claude Code and Codex work, offline and without an account
   test                  build, install the engines, run every test
-  lint                  formatting, clippy, documentation, contracts
+  lint                  formatting, clippy, documentation, contracts, licences and known vulnerabilities
+  dependencies          only the licences and known vulnerabilities
+  bench                 time pcoder beside what its users would otherwise use
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
   plugins [NAME…]       build the plugins in plugins/, or the named ones, into target/plugins/NAME.wasm
   vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime; with --check, only compare
@@ -49,6 +53,8 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["demo", tools @ ..] => demo::demo(tools),
         ["test"] => check::test(),
         ["lint"] => check::lint(),
+        ["dependencies"] => dependencies::check(),
+        ["bench"] => bench::bench(),
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
         ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),

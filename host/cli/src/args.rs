@@ -14,7 +14,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Runs coding agents on a machine that you choose.
 #[derive(Debug, Parser)]
-#[command(name = "pcoder", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "pcoder", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     /// Say more; twice for every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

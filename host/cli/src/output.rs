@@ -56,7 +56,8 @@ pub(crate) fn fail(error: &Error, json: bool) -> ExitCode {
     }
     anstream::eprintln!("{ERROR}error{ERROR:#}: {}", error.message);
     if let Some(subject) = &error.subject {
-        anstream::eprintln!("  in {}: {subject}", error.operation);
+        // On one line: a path with line ends must not look like a part of the message.
+        anstream::eprintln!("  in {}: {}", error.operation, subject.replace('\n', "\\n"));
     } else {
         anstream::eprintln!("  in {}", error.operation);
     }

@@ -108,7 +108,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 impl Pcoder {
     /// Looks at everything that a run needs.
     pub async fn doctor(&self) -> Report {
-        let mut checks = vec![self.check_runtime(), self.check_folder()];
+        let mut checks = vec![self.check_runtime(), self.check_folder(), self.check_audit(), self.check_code_cache()];
         checks.extend(self.check_plugins().await);
         checks.extend(self.check_engines().await);
         checks.push(self.check_terminal());
@@ -129,8 +129,8 @@ impl Pcoder {
         let started = Instant::now();
         let data = &self.layout().data;
         let shown = data.display().to_string();
-        // Looked at without creating anything: the nearest folder that exists must be one that can be written to.
-        let nearest = data.ancestors().find(|it| it.is_dir());
+        // Looked at without creating anything: the nearest thing that exists must be a folder that can be written to.
+        let nearest = data.ancestors().find(|it| it.symlink_metadata().is_ok());
         let finding = match nearest.map(tempfile::tempfile_in) {
             Some(Ok(_)) => Finding::ok(format!("{shown} can be written to")),
             Some(Err(error)) => Finding::fail(
@@ -140,6 +140,42 @@ impl Pcoder {
             None => Finding::warning(shown, "a folder for pcoder's files", "set `PCODER_HOME` to a folder of yours"),
         };
         timed("folder.data", "folders", started, finding)
+    }
+
+    fn check_audit(&self) -> Check {
+        let started = Instant::now();
+        let path = self.layout().audit();
+        let shown = path.display().to_string();
+        let finding = match std::fs::OpenOptions::new().append(true).open(&path) {
+            Ok(_) => Finding::ok(format!("{shown} is written")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Finding::ok(format!("{shown} is made with the first call"))
+            }
+            Err(error) => Finding::fail(
+                &Error::io("doctor", &shown, &error).hint("make that file writable, or move it away"),
+                "an audit that can be written",
+            ),
+        };
+        timed("audit.file", "audit", started, finding)
+    }
+
+    fn check_code_cache(&self) -> Check {
+        let started = Instant::now();
+        let path = self.layout().code_cache();
+        let shown = path.display().to_string();
+        let finding = if path.exists() {
+            match pcoder_runtime::artifact::Cache::open(&path) {
+                Ok(_) => Finding::ok(format!("{shown} is its owner's alone")),
+                Err(error) => Finding::warning(
+                    error.to_string(),
+                    "a cache for the code of plugins that are not built in: without it they start slowly",
+                    error.hint.clone().unwrap_or_else(|| format!("remove {shown}")),
+                ),
+            }
+        } else {
+            Finding::ok(format!("{shown} is made when it is needed"))
+        };
+        timed("folder.code-cache", "folders", started, finding)
     }
 
     async fn check_plugins(&self) -> Vec<Check> {
@@ -205,7 +241,7 @@ impl Pcoder {
                         status: Status::Fail,
                         measured: says,
                         expected: Some(format!("{} {} that runs", engine.name, engine.version)),
-                        remedy: Some(format!("`pcoder engine verify {}`, then {install}", engine.name)),
+                        remedy: Some(format!("`pcoder engine remove {}`, then {install}", engine.name)),
                     },
                 },
                 Condition::Missing => Finding::warning(

@@ -15,8 +15,8 @@ pub(crate) const PORTABLE_MARKER: &str = "portable";
 pub struct Layout {
     /// Engines, plugins and the audit.
     pub data: PathBuf,
-    /// Where engines are.
-    pub engines: PathBuf,
+    /// The engine store: `engines/`, `staging/` and, unless they are elsewhere, `locks/` are in it.
+    pub store: PathBuf,
     /// What can be made again.
     pub cache: PathBuf,
     /// Locks. Never on a stick: not every file system there has them.
@@ -26,16 +26,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `PCODER_HOME`; else the program's own folder when it holds the marker; else the platform's folders. Engines can
-    /// be in a folder of their own, `PCODER_ENGINES`, which several users or tests share.
+    /// `PCODER_HOME`; else the program's own folder when it holds the marker; else the platform's folders. The engine
+    /// store can be in a folder of its own, `PCODER_ENGINES`, which several users or tests share.
     ///
     /// # Errors
     /// `invalid` when none of them can be told.
     pub fn find(surroundings: &Surroundings) -> Result<Self, Error> {
         let mut layout = Self::of_home(surroundings)?;
         if let Some(engines) = surroundings.variable("PCODER_ENGINES") {
-            layout.engines = absolute(&surroundings.cwd, Path::new(engines));
-            layout.locks = layout.engines.join("locks");
+            layout.store = absolute(&surroundings.cwd, Path::new(engines));
+            layout.locks = layout.store.join("locks");
         }
         Ok(layout)
     }
@@ -44,10 +44,10 @@ impl Layout {
         if let Some(home) = surroundings.variable("PCODER_HOME") {
             let home = absolute(&surroundings.cwd, Path::new(home));
             return Ok(Self {
-                engines: home.join("engines"),
+                store: home.clone(),
                 data: home.clone(),
                 cache: home.join("cache"),
-                locks: home.join("engines").join("locks"),
+                locks: home.join("locks"),
                 portable: false,
             });
         }
@@ -56,14 +56,14 @@ impl Layout {
             let (_, cache) = platform_folders(surroundings)?;
             return Ok(Self {
                 data: folder.join("state"),
-                engines: folder.join("state").join("engines"),
+                store: folder.join("state"),
                 cache: folder.join("state").join("cache"),
                 locks: cache.join("portable-locks"),
                 portable: true,
             });
         }
         let (data, cache) = platform_folders(surroundings)?;
-        Ok(Self { engines: data.join("engines"), locks: data.join("engines").join("locks"), data, cache, portable: false })
+        Ok(Self { store: data.clone(), locks: data.join("locks"), data, cache, portable: false })
     }
 
     /// The folder that a plugin keeps between calls.

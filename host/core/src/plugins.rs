@@ -113,7 +113,7 @@ impl Pcoder {
     pub fn store(&self) -> Result<Store, Error> {
         let platform = Platform::detect(std::path::Path::new("/")).map_err(|error| from_engines(&error))?;
         let lock = EnginesLock::embedded().map_err(|error| from_engines(&error))?;
-        Ok(Store::new(self.layout.engines.clone(), lock, platform).with_locks(self.layout.locks.clone()))
+        Ok(Store::new(self.layout.store.clone(), lock, platform).with_locks(self.layout.locks.clone()))
     }
 
     pub(crate) fn runtime(&self) -> Result<&Runtime, Error> {
@@ -188,6 +188,7 @@ impl Pcoder {
         let names = self.names(kind).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let (what, list) = match kind {
             Kind::Agent => ("tool", "pcoder list-tools"),
+            Kind::Provider => ("provider", "pcoder plugin list"),
             _ => ("plugin", "pcoder plugin list"),
         };
         Error::new(code::NOT_FOUND, "plugin", format!("there is no {what} of that name"))

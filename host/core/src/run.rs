@@ -223,7 +223,10 @@ impl Prepared<'_> {
             tree: Some(Arc::clone(&control.tree)),
             ..self.pcoder.context(&self.provider)
         };
-        provider.exec(context, &instance.id, &spec, stdio).await
+        let result = provider.exec(context, &instance.id, &spec, stdio).await;
+        // Booted for this run, so it ends with it, however that went.
+        let ended = provider.terminate(self.pcoder.context(&self.provider), &instance.id).await;
+        result.and_then(|status| ended.map(|()| status))
     }
 }
 

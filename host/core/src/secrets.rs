@@ -13,7 +13,7 @@ pub(crate) struct FromEnvironment(pub(crate) Surroundings);
 impl SecretSource for FromEnvironment {
     fn lookup(&self, name: &str) -> Result<SecretString, Error> {
         self.0.variable(name).and_then(|value| value.to_str()).map(SecretString::from).ok_or_else(|| {
-            Error::new(code::NOT_FOUND, "secrets.get", "this secret is not set")
+            Error::new(code::UNAUTHENTICATED, "secrets.get", "this secret is not set")
                 .subject(name)
                 .hint(format!("set the environment variable `{name}`"))
         })

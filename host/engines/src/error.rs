@@ -199,7 +199,8 @@ impl Error {
                 format!("versions of `{name}` are {}; newer ones come with a newer pcoder", quoted(known))
             }
             Self::UnsupportedPlatform { .. } => {
-                "run the agent where it exists: `pcoder run --provider qemu`".to_owned()
+                "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this one has"
+                    .to_owned()
             }
             Self::NotInstalled { name, version } => {
                 format!("`pcoder engine install {name} --version {version}`")

@@ -71,7 +71,7 @@ fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
             })
             .collect();
         print_json(&json!({
-            "schema_version": 1, "folder": pcoder.layout().engines.display().to_string(), "engines": engines,
+            "schema_version": 1, "folder": pcoder.layout().store.display().to_string(), "engines": engines,
         }))?;
     } else {
         let rows = engines.iter().map(|it| {
@@ -145,7 +145,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
         for problem in &report.problems {
             print(&format!("{}: {}\n", problem.path, problem.kind.words()))?;
         }
-        note(&format!("mend it: `pcoder engine install {}`", arguments.name));
+        note(&format!("mend it: `pcoder engine remove {0}`, then `pcoder engine install {0}`", arguments.name));
     }
     Ok(ExitCode::from(if whole { 0 } else { 5 }))
 }
