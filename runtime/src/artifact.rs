@@ -87,10 +87,10 @@ impl Cache {
     /// The component of `wasm`, from the cache, or compiled now and kept.
     pub(crate) fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
         let path = self.folder.join(key(engine, wasm));
-        if let Lookup::Hit(code) = find(&path) {
-            if let Ok(component) = load(engine, TrustedCode(&code)) {
-                return Ok(component);
-            }
+        if let Lookup::Hit(code) = find(&path)
+            && let Ok(component) = load(engine, TrustedCode(&code))
+        {
+            return Ok(component);
         }
         let code = compile(engine, wasm)?;
         // A cache that cannot be written slows the next start down and is no reason to fail this one.

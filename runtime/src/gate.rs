@@ -50,6 +50,9 @@ impl Authority {
     }
 }
 
+/// How many decisions one call gets. A plugin that asks without end must not fill the audit.
+const DECISIONS: u64 = 100_000;
+
 /// Checks one call's effects and writes them down.
 pub struct Gate {
     identity: Identity,
@@ -101,6 +104,13 @@ impl Gate {
     /// `denied`, naming the missing capability and the command that grants it.
     pub fn authorize<E: Effect>(self: &Arc<Self>, effect: E) -> Result<Permit<E>, Error> {
         let number = self.permits.fetch_add(1, Ordering::Relaxed);
+        if number >= DECISIONS {
+            return Err(Error::new(
+                code::LIMIT,
+                format!("{}.{}", E::CLASS.as_str(), effect.verb()),
+                format!("the call asked for more than {DECISIONS} things"),
+            ));
+        }
         let mut rules = Vec::with_capacity(self.authority.layers.len());
         let mut refused_by = self.authority.layers.is_empty().then_some("an empty authority");
         for layer in &self.authority.layers {
@@ -128,6 +138,11 @@ impl Gate {
         }
     }
 
+    /// What the narrowest layer that has an opinion says: the policy before the grant, the grant before the manifest.
+    pub(crate) fn narrowest<T>(&self, opinion: impl Fn(&Capabilities) -> Option<T>) -> Option<T> {
+        self.authority.layers.iter().rev().find_map(|layer| opinion(&layer.capabilities))
+    }
+
     fn denial<E: Effect>(&self, effect: &E, whose: &str) -> Error {
         let class = E::CLASS.as_str();
         let plugin = &self.identity.plugin;
@@ -150,7 +165,9 @@ impl Gate {
     /// Writes down something that was found out only while it was done: a link that leads out of its root.
     pub(crate) fn deny_late(self: &Arc<Self>, class: Class, verb: &'static str, target: String) {
         let permit = self.permits.fetch_add(1, Ordering::Relaxed);
-        self.write(Event::Decision { class, verb, target, rule: None, permit });
+        if permit < DECISIONS {
+            self.write(Event::Decision { class, verb, target, rule: None, permit });
+        }
     }
 
     pub(crate) fn call_ended(&self, outcome: &str, started: Instant) {

@@ -58,7 +58,7 @@ impl Plugin {
             table,
             wasi: WasiCtxBuilder::new().build(),
             http,
-            requests: Requests::new(Arc::clone(&gate), Arc::clone(&context.secrets)),
+            requests: Requests::new(Arc::clone(&gate), Arc::clone(&context.secrets), limits.output),
             gate,
             context,
             tree,
@@ -169,6 +169,23 @@ impl Plugin {
                 format!("plugin `{name}` needs more memory than its limit of {} MiB", limits.memory >> 20),
             )
             .hint("the plugin has a leak, or asks for `memory-mib` too low in its manifest");
+        }
+        if matches!(trap.downcast_ref(), Some(wasmtime::component::ResourceTableError::Full)) {
+            return Error::new(
+                code::LIMIT,
+                operation,
+                format!("plugin `{name}` opened more handles than its limit of {}", limits.handles),
+            )
+            .hint("the plugin has a leak, or asks for `handles` too low in its manifest");
+        }
+        // Wasmtime has no type for this one.
+        if format!("{trap:#}").contains("fuel allocated for hostcalls has been exhausted") {
+            return Error::new(
+                code::LIMIT,
+                operation,
+                format!("plugin `{name}` gave more than {} MiB in one value", HOSTCALL_FUEL >> 20),
+            )
+            .hint("this is a defect of the plugin; its author needs the command that you ran");
         }
         let reason = trap.downcast_ref::<wasmtime::Trap>().map_or_else(|| format!("{trap:#}"), ToString::to_string);
         tracing::debug!(target: "pcoder::plugin", plugin = name.as_str(), "trap: {trap:?}");

@@ -121,6 +121,9 @@ pub struct Exec {
     /// What its arguments may be: one grammar a line ([`crate::capability::exec::Grammar`]). Empty allows none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// The variables that the plugin may set for it. Empty allows none: many a variable makes another program of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
     /// Why, in the author's words.
     #[serde(default)]
     pub reason: String,

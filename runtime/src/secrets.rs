@@ -22,7 +22,7 @@ pub trait SecretSource: Send + Sync {
     /// The value of a secret.
     ///
     /// # Errors
-    /// `not-found`, with a hint how to set it.
+    /// `unauthenticated`, with a hint how to set it.
     fn lookup(&self, name: &str) -> Result<SecretString, Error>;
 }
 
@@ -32,7 +32,7 @@ pub struct NoSecrets;
 
 impl SecretSource for NoSecrets {
     fn lookup(&self, name: &str) -> Result<SecretString, Error> {
-        Err(Error::new(code::NOT_FOUND, "secrets.get", "no secrets are set up").subject(name))
+        Err(Error::new(code::UNAUTHENTICATED, "secrets.get", "no secrets are set up").subject(name))
     }
 }
 
@@ -67,6 +67,14 @@ impl Broker {
     /// A placeholder for a plugin.
     pub(crate) fn issue(&self, permit: Permit<Name>) -> Result<String, Error> {
         let name = permit.effect().0.clone();
+        // One placeholder a name: a plugin that asks without end must not fill the host's memory.
+        let known = {
+            let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+            issued.iter().find(|(_, it)| !it.users_own && it.name == name).map(|(placeholder, _)| placeholder.clone())
+        };
+        if let Some(known) = known {
+            return permit.finish(0, Ok(known));
+        }
         let result = self.source.lookup(&name).and_then(|value| self.insert(Issued { name, value, users_own: false }));
         permit.finish(0, result)
     }
@@ -140,6 +148,23 @@ impl Broker {
             }
         }
         bytes
+    }
+
+    /// Makes values unreadable in bytes that keep their number, and says how many of them cannot be the beginning of a
+    /// value that goes on in what comes next.
+    pub(crate) fn mask(&self, bytes: &mut [u8]) -> usize {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = || issued.values().map(|it| it.value.expose_secret().as_bytes());
+        let mut open = 0;
+        for value in values().filter(|it| it.len() >= SHORTEST_REDACTED) {
+            let found: Vec<usize> = memchr::memmem::find_iter(bytes, value).collect();
+            for at in found {
+                bytes[at..at + value.len()].fill(b'*');
+            }
+            let longest = (value.len() - 1).min(bytes.len());
+            open = open.max((1..=longest).rev().find(|&length| bytes.ends_with(&value[..length])).unwrap_or(0));
+        }
+        bytes.len() - open
     }
 
     pub(crate) fn redact_text(&self, text: String) -> String {
@@ -226,6 +251,18 @@ mod tests {
         let placeholder = placeholder(&broker, &gate);
         assert_eq!(broker.fill(&placeholder, &Place::Target, false, &gate).expect("whole"), "{\"a\": 1}");
         assert!(broker.fill(&format!("\"{placeholder}\""), &Place::Target, false, &gate).is_err());
+    }
+
+    #[test]
+    fn a_value_that_comes_in_pieces_is_held_back_and_masked() {
+        let broker = Broker::new(Arc::new(One("s3cret-value")));
+        let gate = gate(&["exec"]);
+        placeholder(&broker, &gate);
+        let mut bytes = b"it is s3cret".to_vec();
+        assert_eq!(broker.mask(&mut bytes), 6);
+        bytes.extend_from_slice(b"-value, s3");
+        assert_eq!(broker.mask(&mut bytes), bytes.len() - 2);
+        assert_eq!(bytes, b"it is ************, s3");
     }
 
     #[test]

@@ -50,11 +50,10 @@ impl Progress for Bar {
     fn bytes(&self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
-        if let Some(Ok(mut last)) = self.lines.as_ref().map(Mutex::lock) {
-            if last.elapsed() >= EVERY {
-                *last = Instant::now();
-                note(&format!("{}: {} of {}", self.name, size(done), size(total)));
-            }
+        let Some(Ok(mut last)) = self.lines.as_ref().map(Mutex::lock) else { return };
+        if last.elapsed() >= EVERY {
+            *last = Instant::now();
+            note(&format!("{}: {} of {}", self.name, size(done), size(total)));
         }
     }
 

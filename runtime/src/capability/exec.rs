@@ -23,7 +23,28 @@ pub enum Command {
         program: String,
         /// Its arguments.
         args: Vec<String>,
+        /// The names of the variables that the plugin sets for it.
+        env: Vec<String>,
     },
+}
+
+impl Command {
+    /// The grant that allows this, and the line of its grammar.
+    fn grant<'a>(&self, capabilities: &'a Capabilities) -> Option<(&'a Exec, &'a str)> {
+        capabilities.exec.iter().find_map(|grant| match self {
+            Self::AsCalled { .. } => (grant.program == AS_CALLED).then_some((grant, "")),
+            Self::Named { program, args, env } => {
+                let line = grant.args.iter().find(|line| Grammar::parse(line).is_ok_and(|it| it.accepts(args)))?;
+                let same = grant.program != AS_CALLED && same_program(&grant.program, program);
+                (same && env.iter().all(|name| grant.env.contains(name))).then_some((grant, line.as_str()))
+            }
+        })
+    }
+
+    /// The program as the grant names it: what a name was resolved to when it was granted.
+    pub(crate) fn granted_program(&self, capabilities: &Capabilities) -> Option<String> {
+        self.grant(capabilities).map(|(grant, _)| grant.program.clone()).filter(|it| Path::new(it).is_absolute())
+    }
 }
 
 impl Effect for Command {
@@ -37,21 +58,13 @@ impl Effect for Command {
         match self {
             Self::AsCalled { program } => format!("{program} ({AS_CALLED})"),
             // Arguments may hold what the user typed; the program and how many there are is enough to find the rule.
-            Self::Named { program, args } => format!("{program} with {} arguments", args.len()),
+            Self::Named { program, args, .. } => format!("{program} with {} arguments", args.len()),
         }
     }
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
-        match self {
-            Self::AsCalled { .. } => {
-                capabilities.exec.iter().any(|grant| grant.program == AS_CALLED).then(|| format!("exec {AS_CALLED}"))
-            }
-            Self::Named { program, args } => capabilities.exec.iter().find_map(|grant| {
-                let same = grant.program != AS_CALLED && same_program(&grant.program, program);
-                let line = grant.args.iter().find(|line| Grammar::parse(line).is_ok_and(|it| it.accepts(args)))?;
-                same.then(|| format!("exec {} {line}", grant.program))
-            }),
-        }
+        let (grant, line) = self.grant(capabilities)?;
+        Some(format!("exec {} {line}", grant.program).trim_end().to_owned())
     }
 }
 
@@ -61,10 +74,12 @@ fn same_program(granted: &str, asked: &str) -> bool {
     if granted == asked {
         return true;
     }
-    !asked.contains(['/', '\\'])
-        && Path::new(granted)
-            .file_stem()
-            .is_some_and(|stem| stem == asked || Path::new(granted).file_name().is_some_and(|name| name == asked))
+    let granted = Path::new(granted);
+    let ending = granted.extension().is_some_and(|it| it.eq_ignore_ascii_case("exe"));
+    granted.is_absolute()
+        && !asked.contains(['/', '\\'])
+        && (granted.file_name().is_some_and(|name| name == asked)
+            || ending && granted.file_stem().is_some_and(|stem| stem == asked))
 }
 
 /// What arguments may be, word by word.
@@ -133,10 +148,12 @@ impl Grammar {
 pub(super) fn check(request: &Exec) -> Result<(), Error> {
     let refuse = |message: &str| Error::new(code::INVALID, "plugin.manifest", message).subject(&request.program);
     if request.program == AS_CALLED {
-        return if request.args.is_empty() {
-            Ok(())
-        } else {
+        return if !request.args.is_empty() {
             Err(refuse("`as called` takes no argument grammar: the arguments are the call's"))
+        } else if !request.env.is_empty() {
+            Err(refuse("`as called` takes no variables: they are the call's"))
+        } else {
+            Ok(())
         };
     }
     if request.program.is_empty() || request.program.contains('\0') {

@@ -70,10 +70,10 @@ impl CallState {
     }
 
     fn absolute(&self, path: &str) -> Result<PathBuf, Error> {
-        if let Some(rest) = path.strip_prefix("~/") {
-            if let Some(home) = &self.context.called.home {
-                return Ok(home.join(rest));
-            }
+        if let Some(rest) = path.strip_prefix("~/")
+            && let Some(home) = &self.context.called.home
+        {
+            return Ok(home.join(rest));
         }
         let absolute = PathBuf::from(path);
         if absolute.is_absolute() {
@@ -125,9 +125,22 @@ fn too_large(limit: u64) -> std::io::Error {
     )
 }
 
-/// Only a plain file: opening a pipe would wait for ever, a device could do anything.
-fn plain(metadata: &Metadata) -> std::io::Result<()> {
-    if metadata.is_file() { Ok(()) } else { Err(std::io::Error::other("it is not a plain file")) }
+/// Opens only a plain file: a pipe would wait for ever, a device could do anything. What was opened is what is looked
+/// at, and opening never waits, so it does not help to swap the name meanwhile.
+fn open_plain(dir: &Dir, path: &Path, open: &mut OpenOptions) -> std::io::Result<cap_std::fs::File> {
+    let other = || std::io::Error::other("it is not a plain file");
+    #[cfg(unix)]
+    {
+        use cap_std::fs::OpenOptionsExt as _;
+        open.custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default());
+    }
+    let file = match dir.open_with(path, open) {
+        // A pipe without a reader, a socket.
+        #[cfg(unix)]
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => return Err(other()),
+        result => result?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
 fn create_parents(place: &Place, options: WriteOptions) -> std::io::Result<()> {
@@ -207,8 +220,7 @@ impl Host for CallState {
     async fn read(&mut self, root: String, path: String) -> Result<Vec<u8>, WitError> {
         let permit = self.file("read", Access::Read, &root, &path)?;
         let content = self.with(permit, |place, limit| {
-            plain(&place.dir.metadata(&place.path)?)?;
-            let file = place.dir.open(&place.path)?;
+            let file = open_plain(&place.dir, &place.path, OpenOptions::new().read(true))?;
             let mut content = Vec::new();
             file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
             let bytes = content.len() as u64;
@@ -230,14 +242,8 @@ impl Host for CallState {
                 return Err(too_large(limit));
             }
             create_parents(place, options)?;
-            match place.dir.metadata(&place.path) {
-                Ok(metadata) => plain(&metadata)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            let mut open = OpenOptions::new();
-            open.write(true).create(true).truncate(true);
-            let mut file = place.dir.open_with(&place.path, &open)?;
+            let mut file = open_plain(&place.dir, &place.path, OpenOptions::new().write(true).create(true))?;
+            file.set_len(0)?;
             set_mode(&place.dir, &place.path, options.mode)?;
             file.write_all(&content)?;
             Ok(((), content.len() as u64))
@@ -286,6 +292,15 @@ impl Host for CallState {
     }
 
     async fn rename(&mut self, root: String, from: String, to: String) -> Result<(), WitError> {
+        if root == CALLED && from != to {
+            // The other name is not the one that the call is about.
+            let subject = crate::text::for_people(&to, 400);
+            self.gate.deny_late(Class::Files, "rename", format!("{CALLED}:{subject}"));
+            return Err(Error::new(code::DENIED, "files.rename", "the call is about another path")
+                .subject(subject)
+                .hint("the root `called` is the one path that this call was asked about")
+                .into());
+        }
         let permit = self.file("rename", Access::ReadWrite, &root, &from)?;
         // The second name is a target of its own: it must not lead out either.
         let target = self.file("rename", Access::ReadWrite, &root, &to)?;

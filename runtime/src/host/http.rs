@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -31,11 +32,13 @@ const FIRST_BYTE: Duration = Duration::from_secs(600);
 pub(crate) struct Requests {
     gate: Arc<Gate>,
     secrets: Arc<Broker>,
+    /// Bytes of answers that the call may still get.
+    left: Arc<AtomicU64>,
 }
 
 impl Requests {
-    pub(crate) fn new(gate: Arc<Gate>, secrets: Arc<Broker>) -> Self {
-        Self { gate, secrets }
+    pub(crate) fn new(gate: Arc<Gate>, secrets: Arc<Broker>, limit: u64) -> Self {
+        Self { gate, secrets, left: Arc::new(AtomicU64::new(limit)) }
     }
 }
 
@@ -48,14 +51,15 @@ impl WasiHttpHooks for Requests {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        let (gate, secrets) = (Arc::clone(&self.gate), Arc::clone(&self.secrets));
-        Box::new(async move { send(gate, secrets, request, options).await })
+        let (gate, secrets, left) = (Arc::clone(&self.gate), Arc::clone(&self.secrets), Arc::clone(&self.left));
+        Box::new(async move { send(gate, secrets, left, request, options).await })
     }
 }
 
 async fn send(
     gate: Arc<Gate>,
     secrets: Arc<Broker>,
+    left: Arc<AtomicU64>,
     mut request: hyper::Request<WasiBody>,
     options: Option<RequestOptions>,
 ) -> Answer {
@@ -80,10 +84,8 @@ async fn send(
             .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))?;
         // The connection is driven beside the body; it ends with the call, whose runtime task this is.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        *request.uri_mut() = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |it| it.as_str())
+        // What is sent is what was checked: the address in normal form.
+        *request.uri_mut() = url[url::Position::BeforePath..url::Position::AfterQuery]
             .parse()
             .map_err(|_| Error::new(code::INVALID, "net.request", "not a path"))?;
         let first_byte = options.as_ref().and_then(|it| it.first_byte_timeout).unwrap_or(FIRST_BYTE);
@@ -96,7 +98,7 @@ async fn send(
     .await;
     match permit.finish(0, result) {
         Ok((response, sender, driver)) => {
-            let body = response.map(|body| body.map_err(HttpError::from).boxed_unsync());
+            let body = super::answer::Answer::new(response, secrets, left).map(|body| body.boxed_unsync());
             let rest = async move {
                 let _open = sender;
                 drop(driver.await);

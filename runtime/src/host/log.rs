@@ -27,7 +27,8 @@ impl Host for CallState {
         }
         self.log.left -= 1;
         // Redacted before it is cut: a value that is cut in two would not be found.
-        let line = crate::text::for_people(&self.context.secrets.redact_text(message), LINE);
+        // And one line stays one line: the next one would look like somebody else's.
+        let line = crate::text::for_people(&self.context.secrets.redact_text(message), LINE).replace('\n', "\\n");
         let plugin = self.gate.identity().plugin.as_str();
         match level {
             Level::Trace => tracing::trace!(target: "pcoder::plugin", plugin, "{line}"),

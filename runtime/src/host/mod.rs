@@ -1,5 +1,7 @@
 //! The host's side of `wit/`: one file an interface. Each function makes a target, asks the gate, and calls an effect.
+#![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
+mod answer;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod log;

@@ -57,10 +57,11 @@ impl CallState {
         let command = if as_called {
             Command::AsCalled { program: program.clone() }
         } else {
-            Command::Named { program: program.clone(), args: args.clone() }
+            Command::Named { program: program.clone(), args: args.clone(), env: surroundings(spec) }
         };
         let permit = self.gate.authorize(command)?;
-        match self.resolve(spec, &program, args, as_called) {
+        let granted = self.gate.narrowest(|it| permit.effect().granted_program(it)).filter(|_| !as_called);
+        match self.resolve(spec, granted.as_deref().unwrap_or(&program), args, as_called) {
             Ok(plan) => Ok((permit, plan)),
             Err(error) => Err(permit.finish::<()>(0, Err(error)).err().unwrap_or_else(never)),
         }
@@ -107,6 +108,14 @@ impl CallState {
         }
         Err(Error::new(code::INVALID, "process.run", "a working folder is absolute or begins with `~/`").subject(cwd))
     }
+}
+
+/// What a plugin sets for a granted program: the names of its variables. Folders on its `PATH` and a working folder
+/// count as the variables that they are.
+fn surroundings(spec: &CommandSpec) -> Vec<String> {
+    let path = (!spec.path_entries.is_empty()).then(|| "PATH".to_owned());
+    let cwd = spec.cwd.is_some().then(|| "PWD".to_owned());
+    spec.env.iter().map(|it| it.name.clone()).chain(path).chain(cwd).collect()
 }
 
 fn never() -> Error {

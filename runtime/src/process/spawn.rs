@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio as Handle;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command as Builder};
@@ -55,10 +56,11 @@ fn builder(plan: &Plan, tree: &ProcessTree, own_group: bool) -> Builder {
 }
 
 fn start(mut command: Builder, plan: &Plan, tree: &ProcessTree, own_group: bool) -> Result<(Child, u32), Error> {
-    let child = command.spawn().map_err(|error| not_started(plan, &error))?;
-    let pid = child.id().unwrap_or_default();
-    tree.started(pid, own_group);
-    Ok((child, pid))
+    tree.starting(own_group, || {
+        let child = command.spawn().map_err(|error| not_started(plan, &error))?;
+        let pid = child.id().unwrap_or_default();
+        Ok((child, pid))
+    })
 }
 
 fn not_started(plan: &Plan, error: &std::io::Error) -> Error {
@@ -125,33 +127,49 @@ pub async fn capture(
                 drop(stdin.write_all(&input).await);
             }
         };
-        let ((), stdout, stderr) = tokio::join!(feed, read_up_to(stdout, limit), read_up_to(stderr, limit));
-        let (stdout, stderr) = (stdout?, stderr?);
-        if (stdout.len() + stderr.len()) as u64 > limit {
-            return Err(Error::new(code::LIMIT, "process.capture", format!("it wrote more than {limit} bytes"))
-                .subject(plan.program.display().to_string()));
+        // When the program ends, so does what it left behind: it would hold the pipes open for as long as it likes.
+        let end = async {
+            let status = child.wait().await.map_err(|error| Error::io("process.capture", "wait", &error))?;
+            tree.ended(pid);
+            Ok(status)
+        };
+        let left = AtomicU64::new(limit);
+        let all = async {
+            tokio::pin!(feed);
+            let work = async { tokio::try_join!(read_up_to(stdout, &left), read_up_to(stderr, &left), end) };
+            tokio::pin!(work);
+            tokio::select! {
+                result = &mut work => result,
+                () = &mut feed => work.await,
+            }
+        };
+        match all.await {
+            Ok((stdout, stderr, status)) => Ok(Captured { status: exit_status(status), stdout, stderr }),
+            Err(error) => {
+                tree.ended(pid);
+                Err(if error.is(code::LIMIT) { error.subject(plan.program.display().to_string()) } else { error })
+            }
         }
-        let status = child.wait().await.map_err(|error| Error::io("process.capture", "wait", &error))?;
-        tree.ended(pid);
-        Ok(Captured { status: exit_status(status), stdout, stderr })
     }
     .await;
     let bytes = result.as_ref().map_or(0, |it: &Captured| (it.stdout.len() + it.stderr.len()) as u64);
     permit.finish(bytes, result)
 }
 
-/// Reads one byte more than allowed, so that the caller sees that there was more; then stops reading, and the program
-/// is ended with its call.
-async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, limit: u64) -> Result<Vec<u8>, Error> {
+/// Reads what there is, as long as all that is read together is within what is left of the limit.
+async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, left: &AtomicU64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        stream
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(|error| Error::io("process.capture", "output", &error))?;
+    let Some(mut stream) = stream else { return Ok(bytes) };
+    loop {
+        let read =
+            stream.read_buf(&mut bytes).await.map_err(|error| Error::io("process.capture", "output", &error))? as u64;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(read)).is_err() {
+            return Err(Error::new(code::LIMIT, "process.capture", "it wrote more than this call may still move"));
+        }
     }
-    Ok(bytes)
 }
 
 fn exit_status(status: std::process::ExitStatus) -> ExitStatus {

@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::error::Error;
+
 /// The variable that carries a call's name into its processes.
 pub(super) const CALL_VARIABLE: &str = "PCODER_CALL";
 
@@ -76,10 +78,18 @@ impl ProcessTree {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn started(&self, pid: u32, own_group: bool) {
+    /// Starts a root. Nobody sweeps meanwhile: a child that is not on the list yet would pass for an orphan.
+    pub(super) fn starting<T>(
+        &self,
+        own_group: bool,
+        start: impl FnOnce() -> Result<(T, u32), Error>,
+    ) -> Result<(T, u32), Error> {
         self.started_any.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.processes.roots().insert(pid);
+        let mut roots = self.processes.roots();
+        let (child, pid) = start()?;
+        roots.insert(pid);
         self.live().push(Root { pid, own_group });
+        Ok((child, pid))
     }
 
     /// The root has ended by itself: what it left behind ends now.
@@ -167,7 +177,7 @@ fn pass_on(root: Root, signal: Signal) {
     }
 }
 
-/// On Windows the job object that `spawn` made holds the tree and ends it when it is closed.
+/// Elsewhere only the program itself is ended, by its handle (`kill_on_drop`).
 #[cfg(not(unix))]
 fn end_group(_: Root) {}
 #[cfg(not(unix))]
@@ -266,10 +276,12 @@ mod linux {
             .filter(|&(&pid, process)| {
                 if process.zombie {
                     // Nothing to kill; ours to reap when it was adopted.
-                    if process.parent == ours && sole_parent && !live.contains(&pid) {
-                        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-                        }
+                    if process.parent == ours
+                        && sole_parent
+                        && !live.contains(&pid)
+                        && let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+                    {
+                        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
                     }
                     return false;
                 }

@@ -1,0 +1,412 @@
+//! Every import of every world, function by function: gated, harmless, or not served. And for each one that is gated,
+//! what happens without a grant (nothing, and a typed answer) and with one (it, once).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use pcoder_runtime::capability::Class::{self, Exec, Files, Net, Secrets, Target};
+use pcoder_runtime::inspect::{Guard as Declared, imports_of};
+use pcoder_runtime::manifest::Kind;
+use pcoder_tests::{Grant, House, root};
+use wit_parser::{Resolve, WorldItem};
+
+use crate::double::{Instance, secrets};
+use crate::http::Server;
+
+/// How one function is guarded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Guard {
+    /// By the gate, as this class and verb.
+    Gated(Class, &'static str),
+    /// It reaches nothing that could be granted, for this reason.
+    Harmless(&'static str),
+    /// The host does not have it, for this reason.
+    NotServed(&'static str),
+}
+use Guard::{Gated, Harmless, NotServed};
+
+const LATER: &str = "comes with the first provider that needs it; until then the linker does not define it";
+
+/// Interfaces whose functions are all alike, each named.
+const ALIKE: &[(&str, Guard, &str)] = &[
+    ("pcoder:plugin/types", Harmless("types only"), ""),
+    ("pcoder:plugin/log", Harmless("lines are bounded, redacted and made safe to show"), "log"),
+    (
+        "pcoder:plugin/stdio",
+        Harmless("the caller gave these streams to this very call"),
+        "stdio.terminal stdio.subscribe-resize stdio.stdin stdio.stdout stdio.stderr",
+    ),
+    ("pcoder:plugin/ssh", NotServed(LATER), "exec read-file write-file forward"),
+    ("pcoder:plugin/websocket", NotServed(LATER), "connection.send connection.receive connection.subscribe connect"),
+    ("wasi:io/error", Harmless("describes errors of streams that the call has already"), "error.to-debug-string"),
+    ("wasi:io/poll", Harmless("waits, within the call's deadline"), "pollable.ready pollable.block poll"),
+    (
+        "wasi:io/streams",
+        Harmless("moves bytes of streams that a gated function gave out"),
+        "input-stream.read input-stream.blocking-read input-stream.skip input-stream.blocking-skip \
+         input-stream.subscribe output-stream.check-write output-stream.write \
+         output-stream.blocking-write-and-flush output-stream.flush output-stream.blocking-flush \
+         output-stream.subscribe output-stream.write-zeroes output-stream.blocking-write-zeroes-and-flush \
+         output-stream.splice output-stream.blocking-splice",
+    ),
+    (
+        "wasi:clocks/monotonic-clock",
+        Harmless("tells time, and waits within the call's deadline"),
+        "now resolution subscribe-instant subscribe-duration",
+    ),
+    ("wasi:clocks/wall-clock", Harmless("tells time"), "now resolution"),
+    ("wasi:random/random", Harmless("gives random bytes"), "get-random-bytes get-random-u64"),
+    (
+        "wasi:http/types",
+        Harmless("builds requests and reads answers; sends nothing"),
+        "fields.constructor fields.from-list fields.get fields.has fields.set fields.delete fields.append \
+         fields.entries fields.clone incoming-request.method incoming-request.path-with-query \
+         incoming-request.scheme incoming-request.authority incoming-request.headers incoming-request.consume \
+         outgoing-request.constructor outgoing-request.body outgoing-request.method outgoing-request.set-method \
+         outgoing-request.path-with-query outgoing-request.set-path-with-query outgoing-request.scheme \
+         outgoing-request.set-scheme outgoing-request.authority outgoing-request.set-authority \
+         outgoing-request.headers request-options.constructor request-options.connect-timeout \
+         request-options.set-connect-timeout request-options.first-byte-timeout \
+         request-options.set-first-byte-timeout request-options.between-bytes-timeout \
+         request-options.set-between-bytes-timeout response-outparam.set incoming-response.status \
+         incoming-response.headers incoming-response.consume incoming-body.stream incoming-body.finish \
+         future-trailers.subscribe future-trailers.get outgoing-response.constructor outgoing-response.status-code \
+         outgoing-response.set-status-code outgoing-response.headers outgoing-response.body outgoing-body.write \
+         outgoing-body.finish future-incoming-response.subscribe future-incoming-response.get http-error-code",
+    ),
+];
+
+/// One gated function, and a call of it.
+struct Case {
+    /// `interface function`, without versions.
+    function: &'static str,
+    /// The class and the verb of the first check.
+    guard: (Class, &'static str),
+    /// How a guest calls it; nothing where no guest can, and the reason is in `more`.
+    call: &'static [&'static str],
+    /// The further checks of one such call.
+    more: &'static [(Class, &'static str)],
+}
+
+const fn case(function: &'static str, class: Class, verb: &'static str, call: &'static [&'static str]) -> Case {
+    Case { function, guard: (class, verb), call, more: &[] }
+}
+
+const GATED: &[Case] = &[
+    Case {
+        more: &[(Net, "connect")],
+        ..case("wasi:http/outgoing-handler handle", Net, "request", &["http", "GET", "URL"])
+    },
+    // Through `exec`, because only that has streams.
+    case("pcoder:plugin/process run", Exec, "run", &["exec", "mark"]),
+    case("pcoder:plugin/process capture", Exec, "run", &["process.capture", "/bin/mkdir", "PROOF"]),
+    case("pcoder:plugin/files read", Files, "read", &["files.read", "box", "file"]),
+    case("pcoder:plugin/files write", Files, "write", &["files.write", "box", "proof", "text"]),
+    case("pcoder:plugin/files write-atomic", Files, "write-atomic", &["files.write-atomic", "box", "proof", "text"]),
+    case("pcoder:plugin/files list", Files, "list", &["files.list", "box", "."]),
+    case("pcoder:plugin/files stat", Files, "stat", &["files.stat", "box", "file"]),
+    // Both names are targets.
+    Case {
+        more: &[(Files, "rename")],
+        ..case("pcoder:plugin/files rename", Files, "rename", &["files.rename", "box", "file", "proof"])
+    },
+    case("pcoder:plugin/files remove", Files, "remove", &["files.remove", "box", "file"]),
+    case(
+        "pcoder:plugin/files create-directory",
+        Files,
+        "create-directory",
+        &["files.create-directory", "box", "proof"],
+    ),
+    case("pcoder:plugin/secrets get", Secrets, "get", &["secrets.get", "KEY"]),
+    case("pcoder:plugin/target home-dir", Target, "home-dir", &["target.home-dir"]),
+    case("pcoder:plugin/target run", Target, "run", &["target.run", "true"]),
+    // No guest of a world with `target` can have a `stdio` to give it.
+    case("pcoder:plugin/target exec", Target, "exec", &[]),
+    case("pcoder:plugin/target read-file", Target, "read-file", &["target.read-file", "/a"]),
+    case("pcoder:plugin/target write-file", Target, "write-file", &["target.write-file", "/a", "text"]),
+    case(
+        "pcoder:plugin/target write-file-atomic",
+        Target,
+        "write-file-atomic",
+        &["target.write-file-atomic", "/a", "t"],
+    ),
+    case("pcoder:plugin/target file-exists", Target, "file-exists", &["target.file-exists", "/a"]),
+    case("pcoder:plugin/target create-directory", Target, "create-directory", &["target.create-directory", "/a"]),
+    case("pcoder:plugin/target delete-file", Target, "delete-file", &["target.delete-file", "/a"]),
+    case("pcoder:plugin/target delete-directory", Target, "delete-directory", &["target.delete-directory", "/a"]),
+];
+
+/// `interface function` to its guard.
+fn table() -> BTreeMap<String, Guard> {
+    let alike = ALIKE.iter().flat_map(|(interface, guard, functions)| {
+        functions.split_whitespace().map(move |function| (format!("{interface} {function}"), *guard))
+    });
+    let gated = GATED.iter().map(|case| (case.function.to_owned(), Gated(case.guard.0, case.guard.1)));
+    alike.chain(gated).collect()
+}
+
+/// The imports of a world in `wit/`: interface (with version) to functions.
+fn imports(kind: Kind) -> BTreeMap<String, BTreeSet<String>> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(root().join("wit").join("pcoder-plugin@0.1.0")).expect("the contract");
+    let world = &resolve.worlds[resolve.packages[package].worlds[kind.world()]];
+    let mut found = BTreeMap::new();
+    for (key, item) in &world.imports {
+        let WorldItem::Interface { id, .. } = item else { panic!("{key:?} is not an interface") };
+        let functions = resolve.interfaces[*id].functions.keys().map(|name| plain(name)).collect();
+        found.insert(resolve.name_world_key(key), functions);
+    }
+    found
+}
+
+/// `[method]stdio.stdin` is `stdio.stdin`.
+fn plain(name: &str) -> String {
+    match name.strip_prefix("[constructor]") {
+        Some(resource) => format!("{resource}.constructor"),
+        None => name.rsplit(']').next().unwrap_or(name).to_owned(),
+    }
+}
+
+fn unversioned(interface: &str) -> &str {
+    interface.split('@').next().unwrap_or(interface)
+}
+
+#[test]
+fn every_function_of_every_world_is_in_the_table_and_the_table_has_no_other() {
+    let table = table();
+    let mut seen = BTreeSet::new();
+    for kind in Kind::ALL {
+        for (interface, functions) in imports(kind) {
+            for function in functions {
+                let name = format!("{} {function}", unversioned(&interface));
+                assert!(table.contains_key(&name), "{kind}: `{name}` is guarded by nobody; add it to the matrix");
+                seen.insert(name);
+            }
+        }
+    }
+    let stale: Vec<_> = table.keys().filter(|name| !seen.contains(*name)).collect();
+    assert!(stale.is_empty(), "in no world: {stale:?}");
+}
+
+#[test]
+fn what_the_runtime_declares_is_what_the_worlds_import() {
+    let table = table();
+    for kind in Kind::ALL {
+        let declared: BTreeMap<_, _> = imports_of(kind).into_iter().map(|it| (it.name.to_owned(), it.guard)).collect();
+        for (interface, functions) in imports(kind) {
+            let guards: Vec<Guard> =
+                functions.iter().map(|it| table[&format!("{} {it}", unversioned(&interface))]).collect();
+            match declared.get(&interface) {
+                None => assert!(
+                    guards.iter().all(|it| matches!(it, NotServed(_))),
+                    "{kind}: {interface} is served by nobody"
+                ),
+                Some(Declared::Harmless(reason)) => {
+                    assert!(!reason.is_empty());
+                    assert!(guards.iter().all(|it| matches!(it, Harmless(_))), "{kind}: {interface} needs the gate");
+                }
+                Some(Declared::Gated(class)) => {
+                    let same = |guard: &Guard| matches!(guard, Gated(it, _) if it == class);
+                    assert!(!guards.is_empty() && guards.iter().all(same), "{kind}: {interface} is {class:?}");
+                }
+            }
+        }
+        let in_world = imports(kind);
+        let more: Vec<_> = declared.keys().filter(|it| !in_world.contains_key(*it)).collect();
+        assert!(more.is_empty(), "{kind}: the runtime offers what the world does not import: {more:?}");
+    }
+}
+
+/// What a call could have changed.
+struct Scene {
+    folder: tempfile::TempDir,
+    server: Server,
+    instance: Arc<Instance>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("box")).expect("a folder");
+        std::fs::write(folder.path().join("box/file"), "content").expect("a file");
+        Self {
+            folder,
+            server: Server::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi".into()),
+            instance: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> (Vec<String>, usize, Vec<String>) {
+        (tree(self.folder.path()), self.server.requests().len(), self.instance.calls())
+    }
+
+    fn request(&self, kind: Kind) -> String {
+        let files = "[[files]]\nroot = \"box\"\naccess = \"read-write\"\n";
+        let target = "[target]\n";
+        let secrets = "[[secrets]]\nname = \"KEY\"\nto = [\"target\"]\n";
+        match kind {
+            Kind::Provider => format!(
+                "{files}{secrets}[[exec]]\nprogram = \"as called\"\n[[exec]]\nprogram = \"/bin/mkdir\"\nargs = [\"<any>\"]\n\
+                 [[net]]\nurl = \"{}\"\nmethods = [\"GET\"]\naddresses = [\"loopback\"]\n",
+                self.server.url("/")
+            ),
+            Kind::ProcessManager => format!("{files}{target}"),
+            Kind::Credentials => format!("{secrets}{target}"),
+            _ => String::new(),
+        }
+    }
+
+    fn context(&self) -> pcoder_runtime::call::CallContext {
+        pcoder_runtime::call::CallContext {
+            roots: [("box".to_owned(), self.folder.path().join("box"))].into(),
+            target: Some(Arc::clone(&self.instance) as _),
+            secrets: secrets(&[("KEY", "value-of-the-key")]),
+            ..Default::default()
+        }
+    }
+
+    /// Makes the call and says with which code it ended; an empty one when it succeeded.
+    async fn call(&self, kind: Kind, case: &Case, house: &House) -> String {
+        let url = self.server.url("/");
+        let proof = self.folder.path().join("proof").display().to_string();
+        let call: Vec<&str> = case
+            .call
+            .iter()
+            .map(|word| match *word {
+                "URL" => url.as_str(),
+                "PROOF" => proof.as_str(),
+                other => other,
+            })
+            .collect();
+        let joined = call.join(pcoder_tests::SEPARATOR);
+        let code = |result: Result<(), pcoder_runtime::Error>| match result {
+            Ok(()) => String::new(),
+            Err(error) => {
+                assert!(!error.is("denied") || error.hint.is_some(), "a denial names the way out: {error:?}");
+                error.code.to_string()
+            }
+        };
+        match kind {
+            Kind::Provider if call[0] == "exec" => {
+                let command = pcoder_tests::argv("/bin/mkdir", &[&proof]);
+                let mut context = self.context();
+                context.called.command = Some(command.clone());
+                let stdio = crate::streams::nothing();
+                let provider = house.plugin.provider().expect("a provider");
+                code(provider.exec(context, "as it is", &command, stdio).await.map(drop))
+            }
+            Kind::Provider => {
+                let answer = house.step(self.context(), &call).await;
+                let (code, rest) = answer.split_once(' ').expect("an answer");
+                assert!(code != "denied" || call[0] == "http" || rest.contains("`pcoder plugin "), "{answer}");
+                if code == "ok" { String::new() } else { code.to_owned() }
+            }
+            Kind::ProcessManager => {
+                let mut command = pcoder_tests::argv("true", &[]);
+                command.name = Some(joined);
+                let spec = pcoder_runtime::contract::ProcessSpec {
+                    command,
+                    restart: pcoder_runtime::contract::Restart::Never,
+                    instances: None,
+                    max_memory: None,
+                    options: Vec::new(),
+                };
+                let manager = house.plugin.process_manager().expect("a manager");
+                code(manager.start(self.context(), &spec).await.map(drop))
+            }
+            _ => {
+                let installer = house.plugin.credentials().expect("an installer");
+                code(installer.install(self.context(), &joined).await)
+            }
+        }
+    }
+}
+
+/// Everything below a folder, with sizes.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.push(format!("{} {}", path.display(), path.metadata().map_or(0, |it| it.len())));
+    }
+    found.sort();
+    found
+}
+
+fn cases(kind: Kind) -> Vec<&'static Case> {
+    let imported: BTreeSet<String> = imports(kind)
+        .into_iter()
+        .flat_map(|(interface, functions)| {
+            let interface = unversioned(&interface).to_owned();
+            functions.into_iter().map(move |function| format!("{interface} {function}"))
+        })
+        .collect();
+    GATED.iter().filter(|case| imported.contains(case.function) && !case.call.is_empty()).collect()
+}
+
+const KINDS: [(Kind, &str); 3] = [
+    (Kind::Provider, "hostile"),
+    (Kind::ProcessManager, "hostile-manager"),
+    (Kind::Credentials, "hostile-credentials"),
+];
+
+#[tokio::test]
+async fn without_a_grant_nothing_happens_and_the_answer_is_a_value() {
+    for (kind, component) in KINDS {
+        for case in cases(kind) {
+            let scene = Scene::new();
+            let house = House::load(component, &scene.request(kind), Grant::Nothing);
+            let before = scene.state();
+            assert_eq!(scene.call(kind, case, &house).await, "denied", "{kind}: {}", case.function);
+            assert_eq!(scene.state(), before, "{kind}: {} did something", case.function);
+            let (class, verb) = case.guard;
+            assert_eq!(house.decisions(), [(class, verb, false)], "{kind}: {}", case.function);
+            assert_eq!(house.effects(), [], "{kind}: {}", case.function);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_asked_for_cannot_be_granted() {
+    for (kind, component) in KINDS {
+        for case in cases(kind) {
+            let scene = Scene::new();
+            let wide = scene.request(kind);
+            let house = House::load(component, "", Grant::Only(&wide));
+            let before = scene.state();
+            assert_eq!(scene.call(kind, case, &house).await, "denied", "{kind}: {}", case.function);
+            assert_eq!(scene.state(), before, "{kind}: {} did something", case.function);
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_a_grant_it_happens_once() {
+    for (kind, component) in KINDS {
+        for case in cases(kind) {
+            let scene = Scene::new();
+            let house = House::load(component, &scene.request(kind), Grant::All);
+            let before = scene.state();
+            assert_eq!(scene.call(kind, case, &house).await, "", "{kind}: {}", case.function);
+            let after = scene.state();
+            match case.guard {
+                (Net, _) => assert_eq!(after.1, 1),
+                (Target, verb) => assert_eq!(after.2, [verb]),
+                (Files, "read" | "list" | "stat") | (Secrets, _) => assert_eq!(after, before),
+                _ => assert_ne!(after.0, before.0, "{kind}: {} did nothing", case.function),
+            }
+            let checks: Vec<_> = std::iter::once(case.guard).chain(case.more.iter().copied()).collect();
+            let decisions: Vec<_> = checks.iter().map(|&(class, verb)| (class, verb, true)).collect();
+            assert_eq!(house.decisions(), decisions, "{kind}: {}", case.function);
+            let mut effects = house.effects();
+            effects.sort();
+            let mut expected: Vec<_> = checks.iter().map(|&(class, verb)| (class, verb, "ok".to_owned())).collect();
+            expected.sort();
+            assert_eq!(effects, expected, "{kind}: {}", case.function);
+        }
+    }
+}

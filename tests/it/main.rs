@@ -1,0 +1,19 @@
+//! What crosses crates: the gate matrix, and plugins that try what they may not.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::result_large_err,
+    reason = "these are tests, and nobody links them"
+)]
+
+mod children;
+mod double;
+mod gate_matrix;
+mod hostile;
+mod http;
+mod load;
+mod logs;
+mod send;
+mod streams;
