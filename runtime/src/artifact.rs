@@ -165,7 +165,7 @@ mod tests {
     fn an_entry_that_was_changed_is_a_miss_and_is_made_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(&folder.path().join("code")).expect("a cache");
-        let engine = crate::engine::engine().expect("an engine");
+        let engine = crate::engine::engine(4).expect("an engine");
         cache.component(&engine, &component()).expect("compiled");
         let path = cache.folder.join(key(&engine, &component()));
         let whole = fs::read(&path).expect("the entry");

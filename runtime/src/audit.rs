@@ -1,6 +1,7 @@
 //! What happened, for those who must be able to say so: one record a decision, one an effect.
 
-use std::sync::Mutex;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -14,13 +15,13 @@ pub struct Record {
     /// Milliseconds since 1970.
     pub time_ms: u64,
     /// The call that this belongs to.
-    pub call: String,
+    pub call: Arc<str>,
     /// The export that was called, as `provider.exec`.
-    pub operation: String,
+    pub operation: Cow<'static, str>,
     /// The plugin's name in its manifest.
-    pub plugin: String,
+    pub plugin: Arc<str>,
     /// The sha256 of the plugin's component, in hexadecimal.
-    pub digest: String,
+    pub digest: Arc<str>,
     /// What the record is about.
     #[serde(flatten)]
     pub event: Event,
@@ -64,7 +65,7 @@ pub enum Event {
     /// A call into the plugin ended.
     Call {
         /// `ok` or an error's code.
-        outcome: String,
+        outcome: Cow<'static, str>,
         /// How long it took.
         ms: u64,
     },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::host::pcoder::plugin::types::CommandSpec;
@@ -73,7 +73,8 @@ impl Default for CallContext {
 /// What a store holds for one call.
 pub struct CallState {
     pub(crate) table: ResourceTable,
-    pub(crate) wasi: WasiCtx,
+    /// Made when it is first used: it seeds generators, and few calls ask for time or randomness.
+    pub(crate) wasi: Option<WasiCtx>,
     pub(crate) http: WasiHttpCtx,
     pub(crate) requests: Requests,
     pub(crate) gate: Arc<Gate>,
@@ -108,7 +109,8 @@ impl CallState {
 
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let ctx = self.wasi.get_or_insert_with(|| WasiCtxBuilder::new().build());
+        WasiCtxView { ctx, table: &mut self.table }
     }
 }
 

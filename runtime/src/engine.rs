@@ -1,10 +1,10 @@
 //! The one engine: how components are compiled and where their instances live.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
+use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use crate::capability::limits::Limits;
 use crate::error::{Error, code};
@@ -12,9 +12,9 @@ use crate::error::{Error, code};
 /// How often guest code is interrupted to look at its clock.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Calls that can be under way at once. A call into a process manager or an installer holds another one into the
-/// provider.
-const CALLS: u32 = 256;
+/// How many ticks the clock goes on after the last call has ended: calls come in rows, and waking its thread for each
+/// of them costs more than the call.
+const IDLE_TICKS: u32 = 20;
 
 /// What both sides of a `.cwasm` file must agree on. Everything that changes the code is here.
 fn code_settings(target: Option<&str>) -> Result<Config, Error> {
@@ -47,14 +47,15 @@ pub(crate) fn compiler(target: &str) -> Result<Engine, Error> {
 }
 
 /// An engine that runs components.
-pub(crate) fn engine() -> Result<Engine, Error> {
+pub(crate) fn engine(calls: u32) -> Result<Engine, Error> {
     let ceiling = Limits::ceiling();
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(CALLS)
-        .total_core_instances(CALLS * 4)
-        .total_memories(CALLS * 2)
-        .total_tables(CALLS * 4)
-        .total_stacks(CALLS)
+    // A stack costs a system call when the pool is made, so a short-lived program asks for few.
+    pool.total_component_instances(calls)
+        .total_core_instances(calls * 4)
+        .total_memories(calls * 2)
+        .total_tables(calls * 4)
+        .total_stacks(calls)
         .max_memory_size(ceiling.memory)
         .table_elements(ceiling.table_elements)
         .max_component_instance_size(1 << 20)
@@ -84,43 +85,59 @@ pub(crate) struct Ticker {
 
 struct Shared {
     calls: AtomicUsize,
+    /// The thread sleeps until it is woken.
+    parked: AtomicBool,
     ended: Mutex<bool>,
     wake: Condvar,
 }
 
 impl Ticker {
     pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
-        let shared = Arc::new(Shared { calls: AtomicUsize::new(0), ended: Mutex::new(false), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            calls: AtomicUsize::new(0),
+            parked: AtomicBool::new(false),
+            ended: Mutex::new(false),
+            wake: Condvar::new(),
+        });
         let (engine, theirs) = (engine.weak(), Arc::clone(&shared));
         std::thread::Builder::new()
             .name("pcoder-epoch".into())
-            .spawn(move || {
-                let mut ended = theirs.ended.lock().unwrap_or_else(PoisonError::into_inner);
-                while !*ended {
-                    ended = if theirs.calls.load(Ordering::Acquire) == 0 {
-                        theirs.wake.wait(ended).unwrap_or_else(PoisonError::into_inner)
-                    } else {
-                        let waited = theirs.wake.wait_timeout(ended, TICK).unwrap_or_else(PoisonError::into_inner);
-                        match engine.upgrade() {
-                            Some(engine) => engine.increment_epoch(),
-                            None => return,
-                        }
-                        waited.0
-                    };
-                }
-            })
+            .spawn(move || tick(&engine, &theirs))
             .map_err(|error| Error::io("runtime.start", "the clock's thread", &error))?;
         Ok(Self { shared })
     }
 
     /// Keeps the clock going until it is dropped.
     pub(crate) fn call(&self) -> Ticking {
-        if self.shared.calls.fetch_add(1, Ordering::AcqRel) == 0 {
+        self.shared.calls.fetch_add(1, Ordering::SeqCst);
+        if self.shared.parked.load(Ordering::SeqCst) {
             // Under the lock, or the thread could miss it between looking and sleeping.
             drop(self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner));
             self.shared.wake.notify_one();
         }
         Ticking(Arc::clone(&self.shared))
+    }
+}
+
+fn tick(engine: &EngineWeak, shared: &Shared) {
+    let mut ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = 0;
+    while !*ended {
+        if idle < IDLE_TICKS {
+            ended = shared.wake.wait_timeout(ended, TICK).unwrap_or_else(PoisonError::into_inner).0;
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        } else {
+            shared.parked.store(true, Ordering::SeqCst);
+            // A call that came before it could see the flag is seen here; one that comes later sees the flag.
+            if shared.calls.load(Ordering::SeqCst) == 0 {
+                ended = shared.wake.wait(ended).unwrap_or_else(PoisonError::into_inner);
+            }
+            shared.parked.store(false, Ordering::SeqCst);
+        }
+        idle = if shared.calls.load(Ordering::SeqCst) == 0 { idle.saturating_add(1) } else { 0 };
     }
 }
 

@@ -4,6 +4,7 @@
 //! private and it is not `Clone`. So a second path to an effect that forgets the check does not compile.
 //! `tests/it/gate_matrix.rs` holds the list of every import of every world with the class and verb that guards it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,16 +18,16 @@ use crate::manifest::Capabilities;
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The plugin's name in its manifest.
-    pub plugin: String,
+    pub plugin: Arc<str>,
     /// The sha256 of its component, in hexadecimal.
-    pub digest: String,
+    pub digest: Arc<str>,
 }
 
 /// What a plugin may do: what it asked for, what its user granted, what a policy allows. All of them must allow an
 /// effect, so none can widen another, and an empty one allows nothing.
 #[derive(Clone, Debug)]
 pub struct Authority {
-    layers: Vec<Layer>,
+    layers: Arc<[Layer]>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,14 +40,14 @@ impl Authority {
     /// What the plugin asked for, narrowed to what its user granted.
     pub fn granted(request: Capabilities, grant: Capabilities) -> Self {
         let layer = |whose, capabilities| Layer { whose, capabilities: Arc::new(capabilities) };
-        Self { layers: vec![layer("the plugin's manifest", request), layer("the grant", grant)] }
+        Self { layers: Arc::new([layer("the plugin's manifest", request), layer("the grant", grant)]) }
     }
 
     /// The same, narrowed by an administrator's policy.
     #[must_use]
-    pub fn under_policy(mut self, policy: Capabilities) -> Self {
-        self.layers.push(Layer { whose: "the policy", capabilities: Arc::new(policy) });
-        self
+    pub fn under_policy(self, policy: Capabilities) -> Self {
+        let policy = Layer { whose: "the policy", capabilities: Arc::new(policy) };
+        Self { layers: self.layers.iter().cloned().chain([policy]).collect() }
     }
 }
 
@@ -57,8 +58,8 @@ const DECISIONS: u64 = 100_000;
 pub struct Gate {
     identity: Identity,
     authority: Authority,
-    call: String,
-    operation: String,
+    call: Arc<str>,
+    operation: Cow<'static, str>,
     sink: Arc<dyn Sink>,
     permits: AtomicU64,
 }
@@ -78,8 +79,8 @@ impl Gate {
     pub fn new(
         identity: Identity,
         authority: Authority,
-        call: impl Into<String>,
-        operation: impl Into<String>,
+        call: impl Into<Arc<str>>,
+        operation: impl Into<Cow<'static, str>>,
         sink: Arc<dyn Sink>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -113,7 +114,7 @@ impl Gate {
         }
         let mut rules = Vec::with_capacity(self.authority.layers.len());
         let mut refused_by = self.authority.layers.is_empty().then_some("an empty authority");
-        for layer in &self.authority.layers {
+        for layer in self.authority.layers.iter() {
             match effect.allowed_by(&layer.capabilities) {
                 Some(rule) => rules.push(rule),
                 None => {
@@ -170,17 +171,17 @@ impl Gate {
         }
     }
 
-    pub(crate) fn call_ended(&self, outcome: &str, started: Instant) {
-        self.write(Event::Call { outcome: outcome.to_owned(), ms: millis(started.elapsed()) });
+    pub(crate) fn call_ended(&self, outcome: Cow<'static, str>, started: Instant) {
+        self.write(Event::Call { outcome, ms: millis(started.elapsed()) });
     }
 
     fn write(&self, event: Event) {
         self.sink.record(&Record {
             time_ms: audit::now_ms(),
-            call: self.call.clone(),
+            call: Arc::clone(&self.call),
             operation: self.operation.clone(),
-            plugin: self.identity.plugin.clone(),
-            digest: self.identity.digest.clone(),
+            plugin: Arc::clone(&self.identity.plugin),
+            digest: Arc::clone(&self.identity.digest),
             event,
         });
     }
@@ -251,7 +252,7 @@ mod tests {
             (Authority::granted(none(), with_target()), false),
             (Authority::granted(with_target(), with_target()).under_policy(none()), false),
             (Authority::granted(with_target(), with_target()).under_policy(with_target()), true),
-            (Authority { layers: vec![] }, false),
+            (Authority { layers: Arc::new([]) }, false),
         ] {
             let sink = Arc::new(Memory::default());
             let result = gate(authority, &sink).authorize(OnTarget::new("run", "ls"));

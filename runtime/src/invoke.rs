@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::agent::exports::pcoder::plugin::agent as agent_types;
@@ -56,7 +55,7 @@ impl Plugin {
         http.set_field_size_limit(HEADERS);
         let state = CallState {
             table,
-            wasi: WasiCtxBuilder::new().build(),
+            wasi: None,
             http,
             requests: Requests::new(Arc::clone(&gate), Arc::clone(&context.secrets), limits.output),
             gate,
@@ -119,7 +118,7 @@ impl Plugin {
         if store.data().log.dropped > 0 {
             tracing::warn!(
                 target: "pcoder::plugin",
-                plugin = self.inner.identity.plugin.as_str(),
+                plugin = &*self.inner.identity.plugin,
                 "{} further log lines were dropped: the limit is {} a call",
                 store.data().log.dropped,
                 self.inner.limits.log_lines,
@@ -129,7 +128,8 @@ impl Plugin {
         drop(store);
         tree.end();
         drop(ticking);
-        gate.call_ended(result.as_ref().map_or_else(|error| error.code.as_ref(), |_| "ok"), started);
+        let outcome = result.as_ref().map_or_else(|error| error.code.clone(), |_| std::borrow::Cow::Borrowed("ok"));
+        gate.call_ended(outcome, started);
         result
     }
 
@@ -188,7 +188,7 @@ impl Plugin {
             .hint("this is a defect of the plugin; its author needs the command that you ran");
         }
         let reason = trap.downcast_ref::<wasmtime::Trap>().map_or_else(|| format!("{trap:#}"), ToString::to_string);
-        tracing::debug!(target: "pcoder::plugin", plugin = name.as_str(), "trap: {trap:?}");
+        tracing::debug!(target: "pcoder::plugin", plugin = &**name, "trap: {trap:?}");
         Error::new(code::INTERNAL, operation, format!("plugin `{name}` crashed: {reason}"))
             .hint("this is a defect of the plugin; its author needs the command that you ran")
     }

@@ -1,4 +1,5 @@
-//! `doctor`: what is there, what is missing, and the command that mends it. It changes nothing.
+//! `doctor`: what is there, what is missing, and the command that mends it. It mends nothing by itself; asking the
+//! plugins leaves what every call leaves: a line in the audit.
 
 use std::time::{Duration, Instant};
 

@@ -30,6 +30,9 @@ pub struct Bundled {
     pub code: Option<&'static [u8]>,
 }
 
+/// Calls that a command makes at once, with some to spare.
+const CALLS: u32 = 16;
+
 /// Everything that a command needs, made when it is first needed.
 pub struct Pcoder {
     pub(crate) surroundings: Surroundings,
@@ -121,7 +124,7 @@ impl Pcoder {
             let sink = Arc::new(AuditLog::new(self.layout.audit()));
             // Without a cache everything works, slower; `doctor` says why there is none.
             let cache = Cache::open(&self.layout.code_cache()).ok();
-            Runtime::new(sink, Arc::clone(&self.processes), cache)
+            Runtime::with_room(CALLS, sink, Arc::clone(&self.processes), cache)
         });
         made.as_ref().map_err(Clone::clone)
     }

@@ -1,5 +1,6 @@
 //! One run of a tool: from its name to its exit status.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -117,7 +118,7 @@ impl Pcoder {
                     .subject(shown())
                     .hint("give the folder that it is in: `--project FOLDER`"));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Err(Error::new(code::NOT_FOUND, "run", "the project's folder is not there")
                     .subject(shown())
                     .hint("create it, or give another one: `--project FOLDER`"));

@@ -80,6 +80,7 @@ async fn serve_until_stopped(port: u16) -> Result<ExitCode, Error> {
 
 fn tempdir() -> Result<std::path::PathBuf, Error> {
     let folder = std::env::temp_dir().join(format!("pcoder-model-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(|error| Error::io("demo", folder.display().to_string(), &error))?;
+    // A folder that is there already is somebody else's.
+    std::fs::create_dir(&folder).map_err(|error| Error::io("demo", folder.display().to_string(), &error))?;
     Ok(folder)
 }

@@ -1,1 +1,20 @@
-//! stub
+//! The real program with the real engines, against the offline model server.
+//!
+//! Every test has folders, an environment and a model server of its own. Only the engines are shared: they are in the
+//! store that `PCODER_TEST_ENGINES` names, which `cargo xtask test` fills.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "what tests share is a test too: it fails by panicking"
+)]
+
+mod cli;
+mod demo;
+mod run;
+#[cfg(unix)]
+mod signals;
+mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
+mod versions;

@@ -1,0 +1,300 @@
+//! Agents in a real pseudo-terminal: they have it to themselves, and it is as it was afterwards.
+
+use std::collections::VecDeque;
+use std::io::{Read as _, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use pcoder_model_server::environment::OFFLINE_KEY;
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::support::{DEADLINE, World, until};
+
+const ROWS: u16 = 40;
+const COLUMNS: u16 = 90;
+
+/// What a terminal answers by itself when a program asks: Codex does not start without.
+#[derive(Default)]
+struct Answers(VecDeque<String>);
+
+impl vt100::Callbacks for Answers {
+    fn unhandled_csi(
+        &mut self,
+        screen: &mut vt100::Screen,
+        first: Option<u8>,
+        _: Option<u8>,
+        params: &[&[u16]],
+        kind: char,
+    ) {
+        match (first, kind, params.first().and_then(|it| it.first())) {
+            (None, 'n', Some(6)) => {
+                let (row, column) = screen.cursor_position();
+                self.0.push_back(format!("\x1b[{};{}R", row + 1, column + 1));
+            }
+            (None, 'n', Some(5)) => self.0.push_back("\x1b[0n".to_owned()),
+            (None, 'c', _) => self.0.push_back("\x1b[?62;22c".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn unhandled_osc(&mut self, _: &mut vt100::Screen, params: &[&[u8]]) {
+        match params {
+            [b"10", b"?"] => self.0.push_back("\x1b]10;rgb:ffff/ffff/ffff\x1b\\".to_owned()),
+            [b"11", b"?"] => self.0.push_back("\x1b]11;rgb:0000/0000/0000\x1b\\".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+type Screen = Arc<(Mutex<vt100::Parser<Answers>>, Condvar)>;
+type Writer = Arc<Mutex<Box<dyn Write + Send>>>;
+
+/// A terminal with one program in it.
+struct Terminal {
+    master: Option<Box<dyn MasterPty + Send>>,
+    child: Box<dyn Child + Send + Sync>,
+    screen: Screen,
+    writer: Option<Writer>,
+    reader: Option<JoinHandle<()>>,
+    closing: Arc<AtomicBool>,
+    /// The settings before the program started.
+    before: String,
+}
+
+impl Terminal {
+    fn start(world: &World, args: &[&str]) -> Self {
+        let size = PtySize { rows: ROWS, cols: COLUMNS, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_pcoder"));
+        command.args(args);
+        command.env_clear();
+        for (name, value) in world.environment() {
+            command.env(name, value);
+        }
+        command.cwd(world.path("project"));
+        let before = settings(&*pair.master);
+        let child = pair.slave.spawn_command(command).expect("pcoder starts");
+        drop(pair.slave);
+        let writer: Writer = Arc::new(Mutex::new(pair.master.take_writer().expect("a writer")));
+        let parser = vt100::Parser::new_with_callbacks(ROWS, COLUMNS, 0, Answers::default());
+        let screen: Screen = Arc::new((Mutex::new(parser), Condvar::new()));
+        let mut output = pair.master.try_clone_reader().expect("a reader");
+        let (theirs, answers) = (Arc::clone(&screen), Arc::clone(&writer));
+        let closing = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&closing);
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0_u8; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let mut parser = lock(&theirs.0);
+                parser.process(&bytes[..count]);
+                let answered: Vec<String> = parser.callbacks_mut().0.drain(..).collect();
+                drop(parser);
+                theirs.1.notify_all();
+                for answer in answered {
+                    drop(lock(&answers).write_all(answer.as_bytes()));
+                }
+            }
+        });
+        Self { master: Some(pair.master), child, screen, writer: Some(writer), reader: Some(reader), closing, before }
+    }
+
+    fn press(&self, keys: &str) {
+        let mut writer = lock(self.writer.as_ref().expect("it is open"));
+        writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("keys");
+    }
+
+    /// Waits until the screen fulfils this.
+    fn wait_for(&self, what: &str, condition: impl Fn(&vt100::Screen) -> bool) {
+        let parser = lock(&self.screen.0);
+        let (parser, waited) = self
+            .screen
+            .1
+            .wait_timeout_while(parser, DEADLINE / 4, |parser| !condition(parser.screen()))
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "waited in vain for {what}; the screen:\n{}", parser.screen().contents());
+    }
+
+    fn wait_for_text(&self, text: &str) {
+        self.wait_for(&format!("`{text}`"), |screen| screen.contents().contains(text));
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        lock(&self.screen.0).screen_mut().set_size(rows, columns);
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        self.master.as_ref().expect("it is open").resize(size).expect("a size");
+    }
+
+    fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for pcoder's end; its exit code.
+    fn finish(&mut self) -> u32 {
+        until("pcoder has ended", || self.child.try_wait().expect("a child")).exit_code()
+    }
+
+    fn settings(&self) -> String {
+        settings(&**self.master.as_ref().expect("it is open"))
+    }
+
+    /// As when a window is closed: nobody has the terminal's other side any more.
+    fn close(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // The reader waits for output, which a new size makes.
+        self.resize(ROWS - 1, COLUMNS - 1);
+        let reader = self.reader.take().expect("it is open");
+        until("the reader has ended", || reader.is_finished().then_some(()));
+        self.writer = None;
+        self.master = None;
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.runs() {
+            drop(self.child.kill());
+        }
+        drop(self.child.wait());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything that `stty` shows.
+fn settings(master: &dyn MasterPty) -> String {
+    format!("{:?}", master.get_termios().expect("a terminal's settings"))
+}
+
+/// Answers beforehand what Claude Code would ask at its first start.
+fn claude_knows(world: &World, project: &Path) {
+    let key = &OFFLINE_KEY[OFFLINE_KEY.len() - 20..];
+    let answers = serde_json::json!({
+        "hasCompletedOnboarding": true,
+        "theme": "dark",
+        "customApiKeyResponses": { "approved": [key], "rejected": [] },
+        "projects": { project.to_str().expect("Unicode"): { "hasTrustDialogAccepted": true } },
+    });
+    std::fs::write(world.path("claude/.claude.json"), answers.to_string()).expect("its configuration");
+}
+
+/// Claude Code, started in a terminal and ready.
+fn claude(world: &World) -> Terminal {
+    let project = world.project("a b/it's");
+    claude_knows(world, &project);
+    let terminal = Terminal::start(world, &["run", "claude", "--project", "a b/it's"]);
+    terminal.wait_for_text("Claude Code v");
+    terminal.wait_for("its prompt", |screen| has_rule(screen, COLUMNS));
+    terminal
+}
+
+/// Whether there is a line from edge to edge, as Claude Code draws around its prompt.
+fn has_rule(screen: &vt100::Screen, columns: u16) -> bool {
+    screen.rows(0, columns).any(|row| row.chars().filter(|&it| it == '─').count() == usize::from(columns))
+}
+
+/// Whether a line begins with this mark and goes on with this text.
+fn has_row(screen: &vt100::Screen, mark: char, text: &str) -> bool {
+    let (_, columns) = screen.size();
+    // Some of the spaces are not plain ones.
+    screen.rows(0, columns).any(|row| row.trim_start().strip_prefix(mark).is_some_and(|rest| rest.trim() == text))
+}
+
+#[test]
+fn claude_talks_in_the_users_terminal_and_leaves_it_as_it_was() {
+    let world = World::new();
+    let mut terminal = claude(&world);
+    assert_ne!(terminal.settings(), terminal.before, "it reads keys, not lines");
+    terminal.wait_for_text("it's");
+
+    terminal.press("@say typed and answered");
+    terminal.wait_for_text("@say typed and answered");
+    terminal.press("\r");
+    terminal.wait_for("the reply", |screen| has_row(screen, '●', "typed and answered"));
+
+    assert!(terminal.runs());
+    terminal.press("\x03");
+    terminal.wait_for_text("Press Ctrl-C again to exit");
+    assert!(terminal.runs(), "Ctrl-C is the agent's: the first one only asks");
+    terminal.press("\x03");
+    assert_eq!(terminal.finish(), 0, "the agent's exit code");
+    assert_eq!(terminal.settings(), terminal.before);
+    world.wait_until_all_is_gone();
+}
+
+/// Made wider: what is left of the old picture could not fill the new line.
+#[test]
+fn a_resize_reaches_the_agent() {
+    let world = World::new();
+    let terminal = claude(&world);
+    terminal.resize(ROWS, COLUMNS + 37);
+    terminal.wait_for("a line of the new width", |screen| has_rule(screen, COLUMNS + 37));
+}
+
+/// Not even when the agent lets the terminal make a signal of it, which reaches pcoder too.
+#[test]
+fn ctrl_c_is_the_agents_when_it_only_prints() {
+    let world = World::new();
+    let project = world.project("p");
+    let project = project.to_str().expect("Unicode");
+    let args = ["run", "codex", "--project", project, "--", "exec", "--skip-git-repo-check", "@sleep 600"];
+    let mut terminal = Terminal::start(&world, &args);
+    world.wait_for_prompt("@sleep 600");
+    terminal.press("\x03");
+    assert_eq!(terminal.finish(), 1, "Codex' own exit code for it, and not 130");
+    assert_eq!(terminal.settings(), terminal.before);
+    world.wait_until_all_is_gone();
+}
+
+#[test]
+fn a_window_that_is_closed_ends_everything_in_it() {
+    let world = World::new();
+    let mut terminal = claude(&world);
+    assert!(world.processes().iter().any(|it| it.of_a_call));
+    terminal.close();
+    terminal.finish();
+    world.wait_until_all_is_gone();
+}
+
+/// A person is there to see it, so what is missing is downloaded; the registry of a test is one where nobody listens.
+#[test]
+fn a_missing_engine_is_downloaded_where_somebody_watches() {
+    let world = World::without_engines();
+    let mut terminal = Terminal::start(&world, &["run", "codex"]);
+    terminal.wait_for_text("Downloading codex (");
+    assert_eq!(terminal.finish(), 4);
+    terminal.wait_for_text("error: ");
+    assert_eq!(terminal.settings(), terminal.before);
+}
+
+#[test]
+fn codex_shows_its_interface_and_answers() {
+    let world = World::new();
+    let project = world.project("p");
+    let path = world.path("codex/config.toml");
+    let config = std::fs::read_to_string(&path).expect("a configuration");
+    // What it would ask at its first start: whether to trust the project, and to take a newer model.
+    let known = format!(
+        "{config}\n[projects.{:?}]\ntrust_level = \"trusted\"\n\n[notice.model_migrations]\n\"gpt-5.5\" = \"gpt-6-sol\"\n",
+        project.to_str().expect("Unicode")
+    );
+    std::fs::write(path, known).expect("a configuration");
+    let mut terminal = Terminal::start(&world, &["run", "codex", "--project", "p"]);
+    terminal.wait_for_text("OpenAI Codex (v");
+    terminal.press("@say typed and answered");
+    terminal.wait_for_text("@say typed and answered");
+    terminal.press("\r");
+    terminal.wait_for("the reply", |screen| has_row(screen, '•', "typed and answered"));
+    terminal.press("/quit");
+    terminal.wait_for("the command", |screen| has_row(screen, '›', "/quit"));
+    terminal.press("\r");
+    assert_eq!(terminal.finish(), 0, "the agent's exit code");
+    assert_eq!(terminal.settings(), terminal.before);
+    world.wait_until_all_is_gone();
+}
