@@ -1,10 +1,10 @@
 //! Calls: a fresh instance each, two clocks, and an end to everything that it started.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
@@ -30,11 +30,14 @@ const HOSTCALL_FUEL: usize = 16 << 20;
 const HEADERS: usize = 128 << 10;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+/// What this process's calls have in common: who it is, and when it made the first one.
+static PROCESS: OnceLock<String> = OnceLock::new();
 
 /// A name that no other call has, in this process or another one on this machine.
 pub fn call_name() -> String {
-    let number = CALLS.fetch_add(1, Ordering::Relaxed);
-    format!("{}-{}-{number}", std::process::id(), crate::audit::now_ms())
+    let process = PROCESS.get_or_init(|| format!("{}-{}-", std::process::id(), crate::audit::now_ms()));
+    let number = CALLS.fetch_add(1, Ordering::Relaxed).to_string();
+    [process.as_str(), &number].concat()
 }
 
 impl Plugin {
@@ -207,11 +210,30 @@ fn timed_out(operation: &'static str, wall: Option<Duration>) -> Error {
         .hint("try again, or raise `wall-seconds` in the plugin's grant")
 }
 
+/// The export behind an operation. One function is looked up and checked a call: a fresh instance would otherwise have
+/// all of its functions checked, most of them for nothing. That all are there was checked when the plugin was loaded.
+fn export(
+    instance: &Instance,
+    store: &mut Store<CallState>,
+    operation: &'static str,
+) -> wasmtime::Result<ComponentExportIndex> {
+    let missing = || wasmtime::Error::msg(format!("it does not export `{operation}`"));
+    let (kind, function) = operation.split_once('.').ok_or_else(missing)?;
+    let interface = match kind {
+        "provider" => "pcoder:plugin/provider@0.1.0",
+        "process-manager" => "pcoder:plugin/process-manager@0.1.0",
+        "agent" => "pcoder:plugin/agent@0.1.0",
+        _ => "pcoder:plugin/credentials@0.1.0",
+    };
+    let interface = instance.get_export_index(&mut *store, None, interface).ok_or_else(missing)?;
+    instance.get_export_index(&mut *store, Some(&interface), function).ok_or_else(missing)
+}
+
 /// Writes the typed face of one kind: a method for each function of its interface.
 macro_rules! calls {
     (
-        $(#[$doc:meta])* $face:ident, $enter:ident, $variant:ident, $accessor:ident, $kind:literal;
-        $( $(#[$fdoc:meta])* $name:ident = $operation:literal => $call:ident ( $($arg:ident : $type:ty),* ) -> $mode:ident $ret:ty; )*
+        $(#[$doc:meta])* $face:ident, $enter:ident, $variant:ident, $kind:literal;
+        $( $(#[$fdoc:meta])* $name:ident = $operation:literal => ( $($arg:ident : $type:ty),* ) -> $mode:ident $ret:ty; )*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -243,8 +265,11 @@ macro_rules! calls {
                     let store = self.0.store(context, $operation)?;
                     self.0
                         .finish($operation, store, async |store| {
-                            let instance = pre.instantiate_async(&mut *store).await?;
-                            let result = instance.$accessor().$call(&mut *store, $($arg),*).await?;
+                            let instance = pre.instance_pre().instantiate_async(&mut *store).await?;
+                            let export = export(&instance, store, $operation)?;
+                            let function =
+                                instance.get_typed_func::<($($type,)*), calls!(@type $mode $ret)>(&mut *store, &export)?;
+                            let (result,) = function.call_async(&mut *store, ($($arg,)*)).await?;
                             calls!(@result $mode result)
                         })
                         .await
@@ -252,45 +277,47 @@ macro_rules! calls {
             )*
         }
     };
+    (@type plain $ret:ty) => { ($ret,) };
+    (@type fallible $ret:ty) => { (Result<$ret, WitError>,) };
     (@result plain $result:ident) => { Ok(Ok($result)) };
     (@result fallible $result:ident) => { Ok($result) };
 }
 
 calls! {
     /// A provider's functions.
-    Provider, provider, Provider, pcoder_plugin_provider, "provider";
+    Provider, provider, Provider, "provider";
     /// Describes the provider.
-    info = "provider.info" => call_info() -> plain provider_types::ProviderInfo;
+    info = "provider.info" => () -> plain provider_types::ProviderInfo;
     /// Starts an instance and returns once it is ready.
-    boot = "provider.boot" => call_boot(options: &provider_types::BootOptions) -> fallible provider_types::Instance;
+    boot = "provider.boot" => (options: &provider_types::BootOptions) -> fallible provider_types::Instance;
     /// Describes an instance.
-    get = "provider.get" => call_get(id: &str) -> fallible provider_types::Instance;
+    get = "provider.get" => (id: &str) -> fallible provider_types::Instance;
     /// Lists instances.
-    list = "provider.list" => call_list() -> fallible Vec<provider_types::Instance>;
+    list = "provider.list" => () -> fallible Vec<provider_types::Instance>;
     /// Halts an instance.
-    stop = "provider.stop" => call_stop(id: &str) -> fallible ();
+    stop = "provider.stop" => (id: &str) -> fallible ();
     /// Continues an instance.
-    resume = "provider.resume" => call_resume(id: &str) -> fallible provider_types::Instance;
+    resume = "provider.resume" => (id: &str) -> fallible provider_types::Instance;
     /// Ends an instance.
-    terminate = "provider.terminate" => call_terminate(id: &str) -> fallible ();
+    terminate = "provider.terminate" => (id: &str) -> fallible ();
     /// Copies an instance.
-    fork = "provider.fork" => call_fork(id: &str) -> fallible provider_types::Instance;
+    fork = "provider.fork" => (id: &str) -> fallible provider_types::Instance;
     /// Reads a file.
-    read_file = "provider.read-file" => call_read_file(id: &str, path: &str) -> fallible Vec<u8>;
+    read_file = "provider.read-file" => (id: &str, path: &str) -> fallible Vec<u8>;
     /// Writes a file in place.
-    write_file = "provider.write-file" => call_write_file(id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
+    write_file = "provider.write-file" => (id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
     /// Writes a file whole.
-    write_file_atomic = "provider.write-file-atomic" => call_write_file_atomic(id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
+    write_file_atomic = "provider.write-file-atomic" => (id: &str, path: &str, content: &[u8], options: WriteOptions) -> fallible ();
     /// Looks for a file or a folder.
-    file_exists = "provider.file-exists" => call_file_exists(id: &str, path: &str) -> fallible bool;
+    file_exists = "provider.file-exists" => (id: &str, path: &str) -> fallible bool;
     /// Creates a folder.
-    create_directory = "provider.create-directory" => call_create_directory(id: &str, path: &str, mode: Option<u32>) -> fallible ();
+    create_directory = "provider.create-directory" => (id: &str, path: &str, mode: Option<u32>) -> fallible ();
     /// Removes a file.
-    delete_file = "provider.delete-file" => call_delete_file(id: &str, path: &str) -> fallible ();
+    delete_file = "provider.delete-file" => (id: &str, path: &str) -> fallible ();
     /// Removes a folder.
-    delete_directory = "provider.delete-directory" => call_delete_directory(id: &str, path: &str) -> fallible ();
+    delete_directory = "provider.delete-directory" => (id: &str, path: &str) -> fallible ();
     /// Makes a port reachable.
-    expose = "provider.expose" => call_expose(id: &str, port: u16) -> fallible String;
+    expose = "provider.expose" => (id: &str, port: u16) -> fallible String;
 }
 
 impl Provider<'_> {
@@ -317,8 +344,15 @@ impl Provider<'_> {
             .map_err(|error| Error::new(code::INTERNAL, OPERATION, error.to_string()))?;
         self.0
             .finish(OPERATION, store, async |store| {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                instance.pcoder_plugin_provider().call_exec(&mut *store, id, spec, stdio).await
+                let instance = pre.instance_pre().instantiate_async(&mut *store).await?;
+                let export = export(&instance, store, OPERATION)?;
+                let function = instance
+                    .get_typed_func::<(&str, &CommandSpec, Resource<Stdio>), (Result<ExitStatus, WitError>,)>(
+                        &mut *store,
+                        &export,
+                    )?;
+                let (result,) = function.call_async(&mut *store, (id, spec, stdio)).await?;
+                Ok(result)
             })
             .await
     }
@@ -326,43 +360,43 @@ impl Provider<'_> {
 
 calls! {
     /// A process manager's functions.
-    ProcessManager, process_manager, ProcessManager, pcoder_plugin_process_manager, "process-manager";
+    ProcessManager, process_manager, ProcessManager, "process-manager";
     /// Describes the manager.
-    info = "process-manager.info" => call_info() -> plain process_types::ManagerInfo;
+    info = "process-manager.info" => () -> plain process_types::ManagerInfo;
     /// Starts a process.
-    start = "process-manager.start" => call_start(spec: &ProcessSpec) -> fallible process_types::ProcessInfo;
+    start = "process-manager.start" => (spec: &ProcessSpec) -> fallible process_types::ProcessInfo;
     /// Ends a process.
-    stop = "process-manager.stop" => call_stop(name: &str) -> fallible ();
+    stop = "process-manager.stop" => (name: &str) -> fallible ();
     /// Takes a process off the list.
-    delete = "process-manager.delete" => call_delete(name: &str) -> fallible ();
+    delete = "process-manager.delete" => (name: &str) -> fallible ();
     /// Lists processes.
-    list = "process-manager.list" => call_list() -> fallible Vec<process_types::ProcessInfo>;
+    list = "process-manager.list" => () -> fallible Vec<process_types::ProcessInfo>;
     /// The last lines of a process's output.
-    logs = "process-manager.logs" => call_logs(name: &str, lines: u32) -> fallible process_types::ProcessLogs;
+    logs = "process-manager.logs" => (name: &str, lines: u32) -> fallible process_types::ProcessLogs;
 }
 
 calls! {
     /// An agent's functions.
-    Agent, agent, Agent, pcoder_plugin_agent, "agent";
+    Agent, agent, Agent, "agent";
     /// Describes the agent.
-    info = "agent.info" => call_info() -> plain agent_types::AgentInfo;
+    info = "agent.info" => () -> plain agent_types::AgentInfo;
     /// The agent's own command line.
-    command = "agent.command" => call_command(launch: &agent_types::Launch) -> fallible CommandSpec;
+    command = "agent.command" => (launch: &agent_types::Launch) -> fallible CommandSpec;
     /// One unattended session.
-    to_process_spec = "agent.to-process-spec" => call_to_process_spec(input: &agent_types::SessionInput) -> fallible ProcessSpec;
+    to_process_spec = "agent.to-process-spec" => (input: &agent_types::SessionInput) -> fallible ProcessSpec;
     /// The command that speaks ACP.
-    acp = "agent.acp" => call_acp(launch: &agent_types::Launch) -> fallible CommandSpec;
+    acp = "agent.acp" => (launch: &agent_types::Launch) -> fallible CommandSpec;
     /// The command whose answer `auth_status` reads.
-    auth_status_command = "agent.auth-status-command" => call_auth_status_command(launch: &agent_types::Launch) -> fallible CommandSpec;
+    auth_status_command = "agent.auth-status-command" => (launch: &agent_types::Launch) -> fallible CommandSpec;
     /// Reads that answer.
-    auth_status = "agent.auth-status" => call_auth_status(output: &Output) -> fallible agent_types::AuthState;
+    auth_status = "agent.auth-status" => (output: &Output) -> fallible agent_types::AuthState;
 }
 
 calls! {
     /// A credentials installer's functions.
-    Credentials, credentials, Credentials, pcoder_plugin_credentials, "credentials";
+    Credentials, credentials, Credentials, "credentials";
     /// Lists what can be installed.
-    profiles = "credentials.profiles" => call_profiles() -> plain Vec<credentials_types::Profile>;
+    profiles = "credentials.profiles" => () -> plain Vec<credentials_types::Profile>;
     /// Installs one.
-    install = "credentials.install" => call_install(profile: &str) -> fallible ();
+    install = "credentials.install" => (profile: &str) -> fallible ();
 }

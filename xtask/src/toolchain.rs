@@ -45,6 +45,10 @@ pub(crate) enum Toolchain {
     Debian,
 }
 
+/// A guest's stack: what a plugin needs, not the megabyte that the linker would give. Every page of a guest's memory is
+/// looked at when its instance ends.
+const STACK: &str = "-Clink-arg=-zstack-size=131072";
+
 impl Toolchain {
     /// Chooses one, installing Debian's where that is possible.
     pub(crate) fn find() -> Result<Self, Failure> {
@@ -96,7 +100,7 @@ impl Toolchain {
 /// Flags that keep this machine's folders out of the plugins, whose panics name source files: grants are pinned to
 /// bytes, and the bytes should not depend on where they were built.
 fn remapped(root: &Path, cargo_home: Option<&Path>) -> String {
-    let mut flags = vec![format!("--remap-path-prefix={}=.", root.display())];
+    let mut flags = vec![STACK.to_owned(), format!("--remap-path-prefix={}=.", root.display())];
     if let Some(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={}=/cargo", home.display()));
     }
@@ -218,7 +222,10 @@ mod tests {
     #[test]
     fn folders_of_this_machine_are_renamed() {
         let flags = remapped(Path::new("/w/main"), Some(Path::new("/h/.cargo")));
-        assert_eq!(flags, "--remap-path-prefix=/w/main=.\u{1f}--remap-path-prefix=/h/.cargo=/cargo");
+        assert_eq!(
+            flags,
+            "-Clink-arg=-zstack-size=131072\u{1f}--remap-path-prefix=/w/main=.\u{1f}--remap-path-prefix=/h/.cargo=/cargo"
+        );
     }
 
     #[test]

@@ -17,6 +17,8 @@
 pub mod bindings;
 
 mod agent;
+#[cfg(target_arch = "wasm32")]
+mod allocator;
 mod credentials;
 mod error;
 pub mod exec_files;

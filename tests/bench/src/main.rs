@@ -35,9 +35,14 @@ type Failure = Box<dyn std::error::Error>;
 
 fn run(pcoder: &std::path::Path, plugins: &std::path::Path, mirror: &std::path::Path) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
-    for part in [calls::rows(plugins)?, processes::rows(pcoder)?, calls::streaming(plugins)?] {
+    // Each part's rows are shown as they come: the last part takes a minute.
+    let mut add = |part: Vec<Row>| {
+        eprint!("{}", measure::table(&part));
         rows.extend(part);
-    }
-    rows.extend(install::rows(pcoder, mirror)?);
+    };
+    add(calls::rows(plugins)?);
+    add(processes::rows(pcoder)?);
+    add(calls::streaming(plugins)?);
+    add(install::rows(pcoder, mirror)?);
     Ok(rows)
 }
