@@ -84,6 +84,10 @@ fn matching<'a>(capabilities: &'a Capabilities, url: &Url) -> impl Iterator<Item
     capabilities.net.iter().filter(move |grant| UrlPattern::parse(&grant.url).is_ok_and(|it| it.holds(url)))
 }
 
+fn allows(grant: &Net, method: &str) -> bool {
+    grant.methods.iter().any(|it| it.eq_ignore_ascii_case(method))
+}
+
 /// A request that would be made.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -107,7 +111,7 @@ impl Effect for Request {
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
         matching(capabilities, &self.url)
-            .find(|grant| grant.methods.iter().any(|method| method.eq_ignore_ascii_case(&self.method)))
+            .find(|grant| allows(grant, &self.method))
             .map(|grant| format!("net {}", grant.url))
     }
 }
@@ -115,6 +119,8 @@ impl Effect for Request {
 /// A connection that would be opened for a request that was allowed.
 #[derive(Clone, Debug)]
 pub struct Dial {
+    /// The request's method: the grant that allows it must be the one that allows the address too.
+    pub method: String,
     /// The request's URL.
     pub url: Url,
     /// What its host resolved to.
@@ -133,16 +139,13 @@ impl Effect for Dial {
     }
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
+        let mut grants = matching(capabilities, &self.url).filter(|grant| allows(grant, &self.method));
         let class = match classify(self.address) {
-            Address::Public => {
-                return matching(capabilities, &self.url).next().map(|it| format!("net {}", it.url));
-            }
+            Address::Public => return grants.next().map(|it| format!("net {}", it.url)),
             Address::Special(class) => class,
             Address::Never => return None,
         };
-        matching(capabilities, &self.url)
-            .find(|grant| grant.addresses.contains(&class))
-            .map(|grant| format!("net {} {class:?}", grant.url))
+        grants.find(|grant| grant.addresses.contains(&class)).map(|grant| format!("net {} {class:?}", grant.url))
     }
 }
 
@@ -296,7 +299,8 @@ mod tests {
     #[test]
     fn a_special_address_needs_a_grant_of_its_own() {
         let url = Url::parse("http://localhost:8080/").expect("a URL");
-        let dial = Dial { url, address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        let dial =
+            |method: &str| Dial { method: method.into(), url: url.clone(), address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
         let grant = |addresses| Capabilities {
             net: vec![Net {
                 url: "http://localhost:8080/".into(),
@@ -306,8 +310,18 @@ mod tests {
             }],
             ..Capabilities::default()
         };
-        assert!(dial.allowed_by(&grant(vec![])).is_none());
-        assert!(dial.allowed_by(&grant(vec![AddressClass::Private])).is_none());
-        assert!(dial.allowed_by(&grant(vec![AddressClass::Loopback])).is_some());
+        assert!(dial("GET").allowed_by(&grant(vec![])).is_none());
+        assert!(dial("GET").allowed_by(&grant(vec![AddressClass::Private])).is_none());
+        assert!(dial("GET").allowed_by(&grant(vec![AddressClass::Loopback])).is_some());
+        // Two grants of one URL do not lend each other what only one of them has.
+        let mut both = grant(vec![AddressClass::Loopback]);
+        both.net.push(Net {
+            url: "http://localhost:8080/".into(),
+            methods: vec!["POST".into()],
+            addresses: vec![],
+            reason: String::new(),
+        });
+        assert!(dial("POST").allowed_by(&both).is_none());
+        assert!(dial("GET").allowed_by(&both).is_some());
     }
 }

@@ -65,7 +65,9 @@ async fn send(
 ) -> Answer {
     let url = Url::parse(&request.uri().to_string()).map_err(|_| HttpError::HttpRequestUriInvalid)?;
     let method = request.method().as_str().to_ascii_uppercase();
-    let permit = gate.authorize(Request { method, url: url.clone() }).map_err(|_| HttpError::HttpRequestDenied)?;
+    let permit = gate
+        .authorize(Request { method: method.clone(), url: url.clone() })
+        .map_err(|_| HttpError::HttpRequestDenied)?;
     let result = async {
         for value in request.headers_mut().values_mut() {
             let Ok(text) = value.to_str() else { continue };
@@ -77,7 +79,7 @@ async fn send(
             }
         }
         let connect = options.as_ref().and_then(|it| it.connect_timeout).unwrap_or(CONNECT);
-        let stream = dial(&gate, &url, connect).await?;
+        let stream = dial(&gate, &method, &url, connect).await?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
@@ -120,7 +122,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
 /// Looks the host up, checks each address, and dials the first one that may be dialled.
-async fn dial(gate: &Arc<Gate>, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Error> {
+async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Error> {
     const OPERATION: &str = "net.connect";
     let port = url.port_or_known_default().unwrap_or(443);
     let host = url.host().ok_or_else(|| Error::new(code::INVALID, OPERATION, "the URL has no host"))?;
@@ -137,7 +139,7 @@ async fn dial(gate: &Arc<Gate>, url: &Url, wait: Duration) -> Result<Box<dyn Str
     };
     let mut last = Error::new(code::NOT_FOUND, OPERATION, "no address for it").subject(host.to_string());
     for address in addresses {
-        let permit = match gate.authorize(Dial { url: url.clone(), address }) {
+        let permit = match gate.authorize(Dial { method: method.to_owned(), url: url.clone(), address }) {
             Ok(permit) => permit,
             Err(denied) => {
                 last = denied;
