@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use wasm_encoder::{ComponentSection as _, CustomSection, Module, RawSection};
+use wasm_encoder::{ComponentSection as _, CustomSection, ExportSection, Module, RawSection};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 use wit_parser::{Resolve, WorldKey};
@@ -85,17 +85,36 @@ pub(crate) fn from_module(module: &[u8], manifest: &[u8], world: &World) -> Resu
     Ok(component)
 }
 
-/// Splits a module into one without manifest sections, and those sections.
+/// What the exports begin with that free a result after the host has read it.
+const POST_RETURN: &str = "cabi_post_";
+
+/// Splits a module into one that a component is made of, and its manifest sections.
+///
+/// The functions that free results are not exported: an instance serves one call and is gone with its memory, and each
+/// of them would be looked up when an instance is made.
 fn take_manifests(bytes: &[u8]) -> Result<(Vec<u8>, Vec<Vec<u8>>), Failure> {
+    let wrong = |error: wasmparser::BinaryReaderError| format!("it is not a WebAssembly module: {error}");
     let mut module = Module::new();
     let mut manifests = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| format!("it is not a WebAssembly module: {error}"))?;
-        if let Payload::CustomSection(section) = &payload
-            && section.name() == MANIFEST
-        {
-            manifests.push(section.data().to_vec());
-            continue;
+        let payload = payload.map_err(wrong)?;
+        match &payload {
+            Payload::CustomSection(section) if section.name() == MANIFEST => {
+                manifests.push(section.data().to_vec());
+                continue;
+            }
+            Payload::ExportSection(section) => {
+                let mut kept = ExportSection::new();
+                for export in section.clone() {
+                    let export = export.map_err(wrong)?;
+                    if !export.name.starts_with(POST_RETURN) {
+                        kept.export(export.name, export.kind.into(), export.index);
+                    }
+                }
+                module.section(&kept);
+                continue;
+            }
+            _ => {}
         }
         if let Some((id, range)) = payload.as_section() {
             let data = bytes.get(range).ok_or("a section ends behind the module")?;

@@ -2,102 +2,112 @@
 //!
 //! Each call gets a fresh instance, and most calls allocate a few kilobytes. Rust's own allocator for WebAssembly asks the
 //! host for more memory at the first allocation; there that is a change of page protections, and another one when the
-//! instance is gone: together they take longer than everything else in a short call. This is the same allocator
-//! (dlmalloc), which is given a static arena before it asks.
+//! instance is gone: together they take longer than everything else in a short call. So the first allocations come out
+//! of a static arena, one behind the other. What was allocated last can grow, shrink and be given back in place; the
+//! rest of the arena is not used twice, because the call will have ended before that would matter. What does not fit is
+//! left to the allocator that Rust itself uses (dlmalloc).
 #![allow(unsafe_code, reason = "an allocator hands out raw memory; each block says why it is sound")]
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use dlmalloc::Dlmalloc;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// More than most calls allocate. It is not a part of the component's bytes, and untouched pages cost nothing.
 const ARENA: usize = 128 * 1024;
-/// A page of WebAssembly's memory.
-const PAGE: usize = 64 * 1024;
 
-#[repr(align(65536))]
-struct Bytes(UnsafeCell<[u8; ARENA]>);
+#[repr(align(16))]
+struct Arena {
+    bytes: UnsafeCell<[u8; ARENA]>,
+    /// Where the part begins that was never given out, or was given back.
+    free: AtomicUsize,
+}
 
-// SAFETY: guests have one thread (threads are not a part of the contract's target), so nothing is shared.
-unsafe impl Sync for Bytes {}
+// SAFETY: guests have one thread (threads are not a part of the contract's target), so nothing is shared. The offset is
+// an atomic for the sake of safe code only.
+unsafe impl Sync for Arena {}
 
-static BYTES: Bytes = Bytes(UnsafeCell::new([0; ARENA]));
-static TAKEN: AtomicBool = AtomicBool::new(false);
+impl Arena {
+    fn base(&self) -> *mut u8 {
+        self.bytes.get().cast()
+    }
 
-/// Gives the arena once, and the host's memory after it.
-struct Source;
+    /// The offset of memory that came out of the arena.
+    fn offset(&self, at: *mut u8) -> Option<usize> {
+        at.addr().checked_sub(self.base().addr()).filter(|offset| *offset < ARENA)
+    }
 
-// SAFETY: every region that `alloc` returns is valid, unused and given out once: the arena is behind a flag, and
-// `memory.grow` returns pages that did not exist before.
-unsafe impl dlmalloc::Allocator for Source {
-    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        if size <= ARENA && !TAKEN.swap(true, Ordering::Relaxed) {
-            return (BYTES.0.get().cast(), ARENA, 0);
+    fn alloc(&self, layout: Layout) -> Option<*mut u8> {
+        let free = self.base().addr() + self.free.load(Relaxed);
+        let start = free.checked_next_multiple_of(layout.align())? - self.base().addr();
+        let end = start.checked_add(layout.size()).filter(|end| *end <= ARENA)?;
+        self.free.store(end, Relaxed);
+        // SAFETY: `start` is within the arena, as `end` is.
+        Some(unsafe { self.base().add(start) })
+    }
+
+    /// Changes the size of what was allocated last. Anything else stays as it is.
+    fn resize(&self, offset: usize, size: usize, new_size: usize) -> bool {
+        let last = offset + size == self.free.load(Relaxed);
+        match offset.checked_add(new_size) {
+            Some(end) if last && end <= ARENA => {
+                self.free.store(end, Relaxed);
+                true
+            }
+            _ => false,
         }
-        let pages = size.div_ceil(PAGE);
-        let before = core::arch::wasm32::memory_grow(0, pages);
-        // The very last page would end where addresses begin again; no host gives that much.
-        if before == usize::MAX || (before + pages).checked_mul(PAGE).is_none() {
-            return (core::ptr::null_mut(), 0, 0);
-        }
-        (core::ptr::with_exposed_provenance_mut(before * PAGE), pages * PAGE, 0)
-    }
-
-    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
-        core::ptr::null_mut()
-    }
-
-    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
-        false
-    }
-
-    fn free(&self, _: *mut u8, _: usize) -> bool {
-        false
-    }
-
-    fn can_release_part(&self, _: u32) -> bool {
-        false
-    }
-
-    fn allocates_zeros(&self) -> bool {
-        true
-    }
-
-    fn page_size(&self) -> usize {
-        PAGE
     }
 }
 
-struct Global(UnsafeCell<Dlmalloc<Source>>);
-
-// SAFETY: one thread, as above.
-unsafe impl Sync for Global {}
+struct Global(Arena);
 
 #[global_allocator]
-static GLOBAL: Global = Global(UnsafeCell::new(Dlmalloc::new_with_allocator(Source)));
+static GLOBAL: Global = Global(Arena { bytes: UnsafeCell::new([0; ARENA]), free: AtomicUsize::new(0) });
 
-// SAFETY: the contract of `GlobalAlloc` is passed on to dlmalloc's methods, which have the same one. The exclusive
-// borrow of the cell ends before each method returns, and dlmalloc does not allocate through the global allocator.
+// SAFETY: the arena gives out parts that do not overlap, are aligned as asked, and stay until they are given back; what
+// is given back is the last part, so that no other one is in it. Everything else is dlmalloc's, with the same contract.
 unsafe impl GlobalAlloc for Global {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
-        unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
+        // SAFETY: as the caller's.
+        self.0.alloc(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
-        unsafe { (*self.0.get()).calloc(layout.size(), layout.align()) }
+        match self.0.alloc(layout) {
+            Some(at) => {
+                // It may have been given out before.
+                // SAFETY: `at` is as large as the layout says.
+                unsafe { at.write_bytes(0, layout.size()) };
+                at
+            }
+            // SAFETY: as the caller's.
+            None => unsafe { System.alloc_zeroed(layout) },
+        }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above; the caller says that `at` came from here with this layout.
-        unsafe { (*self.0.get()).free(at, layout.size(), layout.align()) }
+        match self.0.offset(at) {
+            Some(offset) => {
+                self.0.resize(offset, layout.size(), 0);
+            }
+            // SAFETY: what is not from the arena is from dlmalloc; the caller says that the layout is its own.
+            None => unsafe { System.dealloc(at, layout) },
+        }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: as above; the caller says that `at` came from here with this layout.
-        unsafe { (*self.0.get()).realloc(at, layout.size(), layout.align(), new_size) }
+        let Some(offset) = self.0.offset(at) else {
+            // SAFETY: as in `dealloc`.
+            return unsafe { System.realloc(at, layout, new_size) };
+        };
+        if self.0.resize(offset, layout.size(), new_size) || new_size <= layout.size() {
+            return at;
+        }
+        // SAFETY: the caller says that the new size with this alignment is a layout.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: both are at least as large as the old layout, and a new part overlaps no other one.
+            unsafe { new.copy_from_nonoverlapping(at, layout.size()) };
+        }
+        new
     }
 }
