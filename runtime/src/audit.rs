@@ -1,7 +1,7 @@
 //! What happened, for those who must be able to say so: one record a decision, one an effect.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -11,20 +11,36 @@ use crate::capability::Class;
 /// One line of the audit. It never holds a secret, a file's content, an argument or a query.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Record {
+pub struct Record<'a> {
     /// Milliseconds since 1970.
     pub time_ms: u64,
     /// The call that this belongs to.
-    pub call: Arc<str>,
+    pub call: Cow<'a, str>,
     /// The export that was called, as `provider.exec`.
-    pub operation: Cow<'static, str>,
+    pub operation: Cow<'a, str>,
     /// The plugin's name in its manifest.
-    pub plugin: Arc<str>,
+    pub plugin: Cow<'a, str>,
     /// The sha256 of the plugin's component, in hexadecimal.
-    pub digest: Arc<str>,
+    pub digest: Cow<'a, str>,
     /// What the record is about.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Record<'_> {
+    /// The same, to be kept.
+    #[must_use]
+    pub fn into_owned(self) -> Record<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Record {
+            time_ms: self.time_ms,
+            call: own(self.call),
+            operation: own(self.operation),
+            plugin: own(self.plugin),
+            digest: own(self.digest),
+            event: self.event,
+        }
+    }
 }
 
 /// What a record is about.
@@ -74,24 +90,24 @@ pub enum Event {
 /// Where records go. It must not fail and must not wait long; one that cannot write keeps that to say later.
 pub trait Sink: Send + Sync {
     /// Takes one record.
-    fn record(&self, record: &Record);
+    fn record(&self, record: &Record<'_>);
 }
 
 /// Keeps records in memory.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<Vec<Record>>);
+pub struct Memory(Mutex<Vec<Record<'static>>>);
 
 impl Memory {
     /// What was recorded so far.
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<Record<'static>> {
         self.0.lock().map(|records| records.clone()).unwrap_or_default()
     }
 }
 
 impl Sink for Memory {
-    fn record(&self, record: &Record) {
+    fn record(&self, record: &Record<'_>) {
         if let Ok(mut records) = self.0.lock() {
-            records.push(record.clone());
+            records.push(record.clone().into_owned());
         }
     }
 }
@@ -101,7 +117,7 @@ impl Sink for Memory {
 pub struct Nowhere;
 
 impl Sink for Nowhere {
-    fn record(&self, _: &Record) {}
+    fn record(&self, _: &Record<'_>) {}
 }
 
 pub(crate) fn now_ms() -> u64 {

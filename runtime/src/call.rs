@@ -13,13 +13,16 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::host::pcoder::plugin::types::CommandSpec;
 use crate::capability::limits::Limits;
-use crate::error::{Error, code};
+use crate::error::Error;
 use crate::gate::Gate;
 use crate::host::http::Requests;
 use crate::host::log::LogBudget;
 use crate::process::ProcessTree;
-use crate::secrets::{Broker, NoSecrets};
+use crate::secrets::Broker;
 use crate::target::Target;
+
+/// The largest set of header fields of one request.
+const HEADERS: usize = 128 << 10;
 
 /// What the host asks a call to do, where a plugin is granted to do just that (`as called`, the root `called`).
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,7 @@ pub struct Called {
 }
 
 /// Everything that a caller gives to one call. The default is a call that can reach nothing.
+#[derive(Default)]
 pub struct CallContext {
     /// What the call is asked to do.
     pub called: Called,
@@ -46,8 +50,8 @@ pub struct CallContext {
     pub secrets: Arc<Broker>,
     /// Where programs are looked up that a grant names without a path.
     pub path: Option<OsString>,
-    /// Ends the call.
-    pub cancel: CancellationToken,
+    /// Ends the call, for those who want to end it before it ends by itself. Dropping the call's future does that too.
+    pub cancel: Option<CancellationToken>,
     /// How long the call may take in all. Without it, the plugin's limit; `Some(None)` for as long as it takes, which
     /// is for commands that people use.
     pub deadline: Option<Option<Duration>>,
@@ -55,33 +59,16 @@ pub struct CallContext {
     pub tree: Option<Arc<ProcessTree>>,
 }
 
-impl Default for CallContext {
-    fn default() -> Self {
-        Self {
-            called: Called::default(),
-            roots: HashMap::new(),
-            target: None,
-            secrets: Arc::new(Broker::new(Arc::new(NoSecrets))),
-            path: None,
-            cancel: CancellationToken::new(),
-            deadline: None,
-            tree: None,
-        }
-    }
-}
-
 /// What a store holds for one call.
 pub struct CallState {
     pub(crate) table: ResourceTable,
     /// Made when it is first used: it seeds generators, and few calls ask for time or randomness.
     pub(crate) wasi: Option<WasiCtx>,
-    pub(crate) http: WasiHttpCtx,
-    pub(crate) requests: Requests,
+    /// The same: few calls make requests.
+    pub(crate) http: Option<(WasiHttpCtx, Requests)>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) context: CallContext,
     pub(crate) tree: Arc<ProcessTree>,
-    pub(crate) limits: Limits,
-    pub(crate) moved: u64,
     pub(crate) memory: Memory,
     pub(crate) log: LogBudget,
     pub(crate) clock: GuestClock,
@@ -89,21 +76,13 @@ pub struct CallState {
 
 impl CallState {
     /// Counts bytes that the host holds or moves for the guest.
-    pub(crate) fn charge(&mut self, operation: &'static str, bytes: u64) -> Result<(), Error> {
-        self.moved = self.moved.saturating_add(bytes);
-        if self.moved > self.limits.output {
-            return Err(Error::new(
-                code::LIMIT,
-                operation,
-                format!("the call moved more than its limit of {} MiB", self.limits.output >> 20),
-            ));
-        }
-        Ok(())
+    pub(crate) fn charge(&self, operation: &'static str, bytes: u64) -> Result<(), Error> {
+        self.gate.budget().charge(operation, bytes)
     }
 
     /// How many more bytes may be moved.
     pub(crate) fn allowance(&self) -> u64 {
-        self.limits.output.saturating_sub(self.moved)
+        self.gate.budget().left()
     }
 }
 
@@ -116,7 +95,12 @@ impl WasiView for CallState {
 
 impl WasiHttpView for CallState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.requests }
+        let (ctx, hooks) = self.http.get_or_insert_with(|| {
+            let mut ctx = WasiHttpCtx::new();
+            ctx.set_field_size_limit(HEADERS);
+            (ctx, Requests::new(Arc::clone(&self.gate), Arc::clone(&self.context.secrets)))
+        });
+        WasiHttpCtxView { ctx, table: &mut self.table, hooks }
     }
 }
 

@@ -108,14 +108,14 @@ impl Ticker {
     }
 
     /// Keeps the clock going until it is dropped.
-    pub(crate) fn call(&self) -> Ticking {
+    pub(crate) fn call(&self) -> Ticking<'_> {
         self.shared.calls.fetch_add(1, Ordering::SeqCst);
         if self.shared.parked.load(Ordering::SeqCst) {
             // Under the lock, or the thread could miss it between looking and sleeping.
             drop(self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner));
             self.shared.wake.notify_one();
         }
-        Ticking(Arc::clone(&self.shared))
+        Ticking(&self.shared)
     }
 }
 
@@ -148,9 +148,9 @@ impl Drop for Ticker {
     }
 }
 
-pub(crate) struct Ticking(Arc<Shared>);
+pub(crate) struct Ticking<'a>(&'a Shared);
 
-impl Drop for Ticking {
+impl Drop for Ticking<'_> {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::AcqRel);
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::audit::{self, Event, Record, Sink, millis};
+use crate::capability::limits::{Budget, Limits};
 use crate::capability::{Class, Effect};
 use crate::error::{Error, code};
 use crate::manifest::Capabilities;
@@ -18,9 +19,20 @@ use crate::manifest::Capabilities;
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The plugin's name in its manifest.
-    pub plugin: Arc<str>,
+    pub plugin: String,
     /// The sha256 of its component, in hexadecimal.
-    pub digest: Arc<str>,
+    pub digest: String,
+}
+
+/// A plugin as the gate sees it: who it is, what it may do, and how much one call may move.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it may do.
+    pub authority: Authority,
+    /// What one call may use up.
+    pub limits: Limits,
 }
 
 /// What a plugin may do: what it asked for, what its user granted, what a policy allows. All of them must allow an
@@ -54,14 +66,14 @@ impl Authority {
 /// How many decisions one call gets. A plugin that asks without end must not fill the audit.
 const DECISIONS: u64 = 100_000;
 
-/// Checks one call's effects and writes them down.
+/// Checks one call's effects, counts what they move, and writes them down.
 pub struct Gate {
-    identity: Identity,
-    authority: Authority,
+    subject: Arc<Subject>,
     call: Arc<str>,
-    operation: Cow<'static, str>,
+    operation: &'static str,
     sink: Arc<dyn Sink>,
     permits: AtomicU64,
+    budget: Budget,
 }
 
 /// That one effect on one target may happen once.
@@ -75,27 +87,20 @@ pub struct Permit<E: Effect> {
 }
 
 impl Gate {
-    /// A gate for one call.
-    pub fn new(
-        identity: Identity,
-        authority: Authority,
-        call: impl Into<Arc<str>>,
-        operation: impl Into<Cow<'static, str>>,
-        sink: Arc<dyn Sink>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            identity,
-            authority,
-            call: call.into(),
-            operation: operation.into(),
-            sink,
-            permits: AtomicU64::new(0),
-        })
+    /// A gate for one call of a subject's export.
+    pub fn new(subject: Arc<Subject>, call: Arc<str>, operation: &'static str, sink: Arc<dyn Sink>) -> Arc<Self> {
+        let budget = Budget::new(subject.limits.output);
+        Arc::new(Self { subject, call, operation, sink, permits: AtomicU64::new(0), budget })
     }
 
     /// Who is calling.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        &self.subject.identity
+    }
+
+    /// What the call may still move: one budget for files, captured output, requests and answers.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Decides and writes the decision down. This is the point in time that counts: before any name is looked up, any
@@ -112,9 +117,9 @@ impl Gate {
                 format!("the call asked for more than {DECISIONS} things"),
             ));
         }
-        let mut rules = Vec::with_capacity(self.authority.layers.len());
-        let mut refused_by = self.authority.layers.is_empty().then_some("an empty authority");
-        for layer in self.authority.layers.iter() {
+        let mut rules = Vec::with_capacity(self.subject.authority.layers.len());
+        let mut refused_by = self.subject.authority.layers.is_empty().then_some("an empty authority");
+        for layer in self.subject.authority.layers.iter() {
             match effect.allowed_by(&layer.capabilities) {
                 Some(rule) => rules.push(rule),
                 None => {
@@ -141,12 +146,23 @@ impl Gate {
 
     /// What the narrowest layer that has an opinion says: the policy before the grant, the grant before the manifest.
     pub(crate) fn narrowest<T>(&self, opinion: impl Fn(&Capabilities) -> Option<T>) -> Option<T> {
-        self.authority.layers.iter().rev().find_map(|layer| opinion(&layer.capabilities))
+        self.subject.authority.layers.iter().rev().find_map(|layer| opinion(&layer.capabilities))
+    }
+
+    /// What each layer says that has an opinion.
+    pub(crate) fn each<T>(&self, opinion: impl Fn(&Capabilities) -> Option<T>) -> impl Iterator<Item = T> {
+        self.subject.authority.layers.iter().filter_map(move |layer| opinion(&layer.capabilities))
+    }
+
+    /// Whether something would be allowed. It is not done, so nothing is written down.
+    pub(crate) fn would_allow<E: Effect>(&self, effect: &E) -> bool {
+        let layers = &self.subject.authority.layers;
+        !layers.is_empty() && layers.iter().all(|layer| effect.allowed_by(&layer.capabilities).is_some())
     }
 
     fn denial<E: Effect>(&self, effect: &E, whose: &str) -> Error {
         let class = E::CLASS.as_str();
-        let plugin = &self.identity.plugin;
+        let plugin = &self.subject.identity.plugin;
         let hint = match whose {
             "the plugin's manifest" => {
                 format!("the plugin never asked for this; look at it with `pcoder plugin inspect {plugin}`")
@@ -178,10 +194,10 @@ impl Gate {
     fn write(&self, event: Event) {
         self.sink.record(&Record {
             time_ms: audit::now_ms(),
-            call: Arc::clone(&self.call),
-            operation: self.operation.clone(),
-            plugin: Arc::clone(&self.identity.plugin),
-            digest: Arc::clone(&self.identity.digest),
+            call: Cow::Borrowed(&self.call),
+            operation: Cow::Borrowed(self.operation),
+            plugin: Cow::Borrowed(&self.subject.identity.plugin),
+            digest: Cow::Borrowed(&self.subject.identity.digest),
             event,
         });
     }
@@ -240,7 +256,8 @@ mod tests {
 
     fn gate(authority: Authority, sink: &Arc<Memory>) -> Arc<Gate> {
         let identity = Identity { plugin: "p".into(), digest: "d".into() };
-        Gate::new(identity, authority, "call", "credentials.install", Arc::clone(sink) as Arc<dyn Sink>)
+        let subject = Arc::new(Subject { identity, authority, limits: Limits::default() });
+        Gate::new(subject, "call".into(), "credentials.install", Arc::clone(sink) as Arc<dyn Sink>)
     }
 
     #[test]

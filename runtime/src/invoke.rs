@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{ComponentExportIndex, Instance, Resource, ResourceTable};
+use wasmtime::component::{Component, ComponentExportIndex, Resource, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::agent::exports::pcoder::plugin::agent as agent_types;
 use crate::bindings::credentials::exports::pcoder::plugin::credentials as credentials_types;
@@ -18,16 +17,14 @@ use crate::bindings::provider::exports::pcoder::plugin::provider as provider_typ
 use crate::call::{CallContext, CallState, GuestClock, Memory};
 use crate::error::{Error, code};
 use crate::gate::Gate;
-use crate::host::http::Requests;
 use crate::host::log::LogBudget;
 use crate::host::stdio::Stdio;
+use crate::manifest::Kind;
 use crate::plugin::{Plugin, Pre};
 use crate::process::ProcessTree;
 
 /// What one host call may take out of the guest's memory at once.
 const HOSTCALL_FUEL: usize = 16 << 20;
-/// The largest set of header fields of one request.
-const HEADERS: usize = 128 << 10;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 /// What this process's calls have in common: who it is, and when it made the first one.
@@ -41,31 +38,21 @@ pub fn call_name() -> String {
 }
 
 impl Plugin {
-    fn store(&self, mut context: CallContext, operation: &'static str) -> Result<Store<CallState>, Error> {
-        let limits = self.inner.limits;
+    fn store(&self, mut context: CallContext, operation: &'static str) -> Store<CallState> {
+        let subject = &self.inner.subject;
+        let limits = subject.limits;
         let tree =
             context.tree.take().unwrap_or_else(|| ProcessTree::new(call_name(), Arc::clone(&self.shared.processes)));
-        let gate = Gate::new(
-            self.inner.identity.clone(),
-            self.inner.authority.clone(),
-            tree.call(),
-            operation,
-            Arc::clone(&self.shared.sink),
-        );
+        let gate = Gate::new(Arc::clone(subject), Arc::clone(tree.call()), operation, Arc::clone(&self.shared.sink));
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(HEADERS);
         let state = CallState {
             table,
             wasi: None,
-            http,
-            requests: Requests::new(Arc::clone(&gate), Arc::clone(&context.secrets), limits.output),
+            http: None,
             gate,
             context,
             tree,
-            limits,
-            moved: 0,
             memory: Memory::new(limits),
             log: LogBudget::new(limits.log_lines),
             clock: GuestClock::new(limits.cpu),
@@ -82,7 +69,7 @@ impl Plugin {
                 Err(wasmtime::Error::msg("the limit of computing time"))
             }
         });
-        Ok(store)
+        store
     }
 
     /// Runs one call to its end, its deadline or its cancellation, whichever comes first, and ends what it started.
@@ -95,10 +82,16 @@ impl Plugin {
         let started = Instant::now();
         let ticking = self.shared.ticker.call();
         let (gate, tree) = (Arc::clone(&store.data().gate), Arc::clone(&store.data().tree));
-        let cancel = store.data().context.cancel.clone();
-        let wall = store.data().context.deadline.unwrap_or(Some(self.inner.limits.wall));
+        let cancel = store.data_mut().context.cancel.take();
+        let wall = store.data().context.deadline.unwrap_or(Some(self.inner.subject.limits.wall));
         let result = {
             let work = call(&mut store);
+            let cancelled = async {
+                match &cancel {
+                    Some(cancel) => cancel.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
             let deadline = async {
                 match wall {
                     Some(wall) => tokio::time::sleep(wall).await,
@@ -108,7 +101,7 @@ impl Plugin {
             tokio::select! {
                 biased;
                 result = work => Some(result),
-                () = cancel.cancelled() => None,
+                () = cancelled => None,
                 () = deadline => Some(Ok(Err(WitError::from(timed_out(operation, wall))))),
             }
         };
@@ -121,10 +114,10 @@ impl Plugin {
         if store.data().log.dropped > 0 {
             tracing::warn!(
                 target: "pcoder::plugin",
-                plugin = &*self.inner.identity.plugin,
+                plugin = self.inner.subject.identity.plugin.as_str(),
                 "{} further log lines were dropped: the limit is {} a call",
                 store.data().log.dropped,
-                self.inner.limits.log_lines,
+                self.inner.subject.limits.log_lines,
             );
         }
         // Dropping the store ends host work that is under way; ending the tree ends what it had started.
@@ -154,8 +147,8 @@ impl Plugin {
     }
 
     fn trapped(&self, operation: &'static str, store: &Store<CallState>, trap: &wasmtime::Error) -> Error {
-        let name = &self.inner.identity.plugin;
-        let limits = &self.inner.limits;
+        let name = &self.inner.subject.identity.plugin;
+        let limits = &self.inner.subject.limits;
         let state = store.data();
         if state.clock.exhausted() {
             return Error::new(
@@ -191,7 +184,7 @@ impl Plugin {
             .hint("this is a defect of the plugin; its author needs the command that you ran");
         }
         let reason = trap.downcast_ref::<wasmtime::Trap>().map_or_else(|| format!("{trap:#}"), ToString::to_string);
-        tracing::debug!(target: "pcoder::plugin", plugin = &**name, "trap: {trap:?}");
+        tracing::debug!(target: "pcoder::plugin", plugin = name.as_str(), "trap: {trap:?}");
         Error::new(code::INTERNAL, operation, format!("plugin `{name}` crashed: {reason}"))
             .hint("this is a defect of the plugin; its author needs the command that you ran")
     }
@@ -200,7 +193,10 @@ impl Plugin {
         Error::new(
             code::INVALID,
             "plugin.call",
-            format!("plugin `{}` is of kind {}, not {wanted}", self.inner.identity.plugin, self.inner.manifest.kind),
+            format!(
+                "plugin `{}` is of kind {}, not {wanted}",
+                self.inner.subject.identity.plugin, self.inner.manifest.kind
+            ),
         )
     }
 }
@@ -210,29 +206,39 @@ fn timed_out(operation: &'static str, wall: Option<Duration>) -> Error {
         .hint("try again, or raise `wall-seconds` in the plugin's grant")
 }
 
-/// The export behind an operation. One function is looked up and checked a call: a fresh instance would otherwise have
-/// all of its functions checked, most of them for nothing. That all are there was checked when the plugin was loaded.
-fn export(
-    instance: &Instance,
-    store: &mut Store<CallState>,
-    operation: &'static str,
-) -> wasmtime::Result<ComponentExportIndex> {
-    let missing = || wasmtime::Error::msg(format!("it does not export `{operation}`"));
-    let (kind, function) = operation.split_once('.').ok_or_else(missing)?;
-    let interface = match kind {
-        "provider" => "pcoder:plugin/provider@0.1.0",
-        "process-manager" => "pcoder:plugin/process-manager@0.1.0",
-        "agent" => "pcoder:plugin/agent@0.1.0",
-        _ => "pcoder:plugin/credentials@0.1.0",
-    };
-    let interface = instance.get_export_index(&mut *store, None, interface).ok_or_else(missing)?;
-    instance.get_export_index(&mut *store, Some(&interface), function).ok_or_else(missing)
+/// Where in a component the functions of its kind are. They are looked up when it is loaded; of a fresh instance, only
+/// the one that is called is looked at.
+pub(crate) struct Exports(Vec<(&'static str, ComponentExportIndex)>);
+
+impl Exports {
+    pub(crate) fn of(component: &Component, kind: Kind) -> Self {
+        let (interface, operations) = match kind {
+            Kind::Provider => ("pcoder:plugin/provider@0.1.0", Provider::OPERATIONS),
+            Kind::ProcessManager => ("pcoder:plugin/process-manager@0.1.0", ProcessManager::OPERATIONS),
+            Kind::Agent => ("pcoder:plugin/agent@0.1.0", Agent::OPERATIONS),
+            Kind::Credentials => ("pcoder:plugin/credentials@0.1.0", Credentials::OPERATIONS),
+        };
+        let interface = component.get_export_index(None, interface);
+        let function = |operation: &&'static str| {
+            let (_, name) = operation.split_once('.')?;
+            Some((*operation, component.get_export_index(Some(interface.as_ref()?), name)?))
+        };
+        Self(operations.iter().filter_map(function).collect())
+    }
+
+    /// That it exports them all was checked when it was linked.
+    fn get(&self, operation: &'static str) -> wasmtime::Result<&ComponentExportIndex> {
+        self.0
+            .iter()
+            .find_map(|(name, index)| (*name == operation).then_some(index))
+            .ok_or_else(|| wasmtime::Error::msg(format!("it does not export `{operation}`")))
+    }
 }
 
 /// Writes the typed face of one kind: a method for each function of its interface.
 macro_rules! calls {
     (
-        $(#[$doc:meta])* $face:ident, $enter:ident, $variant:ident, $kind:literal;
+        $(#[$doc:meta])* $face:ident, $enter:ident, $variant:ident, $kind:literal $(, and $other:literal)?;
         $( $(#[$fdoc:meta])* $name:ident = $operation:literal => ( $($arg:ident : $type:ty),* ) -> $mode:ident $ret:ty; )*
     ) => {
         $(#[$doc])*
@@ -253,6 +259,9 @@ macro_rules! calls {
         }
 
         impl $face<'_> {
+            /// The functions of this kind, named as the audit names them.
+            const OPERATIONS: &'static [&'static str] = &[$($operation,)* $($other)?];
+
             $(
                 $(#[$fdoc])*
                 ///
@@ -262,13 +271,13 @@ macro_rules! calls {
                 #[allow(clippy::too_many_arguments)]
                 pub async fn $name(&self, context: CallContext, $($arg: $type),*) -> Result<$ret, Error> {
                     let Pre::$variant(pre) = &self.0.inner.pre else { return Err(self.0.wrong_kind($kind)) };
-                    let store = self.0.store(context, $operation)?;
+                    let store = self.0.store(context, $operation);
                     self.0
                         .finish($operation, store, async |store| {
                             let instance = pre.instance_pre().instantiate_async(&mut *store).await?;
-                            let export = export(&instance, store, $operation)?;
+                            let export = self.0.inner.exports.get($operation)?;
                             let function =
-                                instance.get_typed_func::<($($type,)*), calls!(@type $mode $ret)>(&mut *store, &export)?;
+                                instance.get_typed_func::<($($type,)*), calls!(@type $mode $ret)>(&mut *store, export)?;
                             let (result,) = function.call_async(&mut *store, ($($arg,)*)).await?;
                             calls!(@result $mode result)
                         })
@@ -285,7 +294,7 @@ macro_rules! calls {
 
 calls! {
     /// A provider's functions.
-    Provider, provider, Provider, "provider";
+    Provider, provider, Provider, "provider", and "provider.exec";
     /// Describes the provider.
     info = "provider.info" => () -> plain provider_types::ProviderInfo;
     /// Starts an instance and returns once it is ready.
@@ -336,7 +345,7 @@ impl Provider<'_> {
         let Pre::Provider(pre) = &self.0.inner.pre else {
             return Err(self.0.wrong_kind("provider"));
         };
-        let mut store = self.0.store(context, OPERATION)?;
+        let mut store = self.0.store(context, OPERATION);
         let stdio: Resource<Stdio> = store
             .data_mut()
             .table
@@ -345,11 +354,11 @@ impl Provider<'_> {
         self.0
             .finish(OPERATION, store, async |store| {
                 let instance = pre.instance_pre().instantiate_async(&mut *store).await?;
-                let export = export(&instance, store, OPERATION)?;
+                let export = self.0.inner.exports.get(OPERATION)?;
                 let function = instance
                     .get_typed_func::<(&str, &CommandSpec, Resource<Stdio>), (Result<ExitStatus, WitError>,)>(
                         &mut *store,
-                        &export,
+                        export,
                     )?;
                 let (result,) = function.call_async(&mut *store, (id, spec, stdio)).await?;
                 Ok(result)

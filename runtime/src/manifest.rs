@@ -121,6 +121,10 @@ pub struct Exec {
     /// What its arguments may be: one grammar a line ([`crate::capability::exec::Grammar`]). Empty allows none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// The sha256 of the program's file in hexadecimal, where a grant or a policy pins it to its bytes. A plugin does not
+    /// ask for one: it cannot know which bytes are on a machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The variables that the plugin may set for it. Empty allows none: many a variable makes another program of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,

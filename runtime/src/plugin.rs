@@ -14,8 +14,9 @@ use crate::call::CallState;
 use crate::capability::limits::Limits;
 use crate::engine::{self, Ticker};
 use crate::error::{Error, code};
-use crate::gate::{Authority, Identity};
+use crate::gate::{Authority, Identity, Subject};
 use crate::inspect::{Inspection, inspect};
+use crate::invoke::Exports;
 use crate::manifest::{Capabilities, Kind, Manifest};
 use crate::process::Processes;
 
@@ -42,9 +43,8 @@ pub struct Plugin {
 pub(crate) struct Inner {
     pub(crate) pre: Pre,
     pub(crate) manifest: Manifest,
-    pub(crate) identity: Identity,
-    pub(crate) authority: Authority,
-    pub(crate) limits: Limits,
+    pub(crate) subject: Arc<Subject>,
+    pub(crate) exports: Exports,
 }
 
 pub(crate) enum Pre {
@@ -122,7 +122,7 @@ impl Runtime {
             (None, None) => artifact::compile_and_load(engine, wasm)?,
         };
         let manifest = inspection.manifest;
-        let identity = Identity { plugin: manifest.name.as_str().into(), digest: inspection.digest.into() };
+        let identity = Identity { plugin: manifest.name.clone(), digest: inspection.digest };
         let pre = link(engine, manifest.kind, &component).map_err(|error| {
             Error::new(
                 code::INVALID,
@@ -134,10 +134,9 @@ impl Runtime {
         })?;
         let authority = Authority::granted(manifest.capabilities.clone(), grant(&manifest));
         let limits = Limits::from_request(&manifest.limits);
-        Ok(Plugin {
-            shared: Arc::clone(&self.shared),
-            inner: Arc::new(Inner { pre, manifest, identity, authority, limits }),
-        })
+        let subject = Arc::new(Subject { identity, authority, limits });
+        let exports = Exports::of(&component, manifest.kind);
+        Ok(Plugin { shared: Arc::clone(&self.shared), inner: Arc::new(Inner { pre, manifest, subject, exports }) })
     }
 
     /// The processes of this runtime's calls.
@@ -154,12 +153,12 @@ impl Plugin {
 
     /// Who it is: the name in its manifest, and the digest of its bytes.
     pub fn identity(&self) -> &Identity {
-        &self.inner.identity
+        &self.inner.subject.identity
     }
 
     /// What its calls may use up.
     pub fn limits(&self) -> Limits {
-        self.inner.limits
+        self.inner.subject.limits
     }
 }
 

@@ -26,19 +26,10 @@ pub trait SecretSource: Send + Sync {
     fn lookup(&self, name: &str) -> Result<SecretString, Error>;
 }
 
-/// Knows no secrets.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSecrets;
-
-impl SecretSource for NoSecrets {
-    fn lookup(&self, name: &str) -> Result<SecretString, Error> {
-        Err(Error::new(code::UNAUTHENTICATED, "secrets.get", "no secrets are set up").subject(name))
-    }
-}
-
-/// Makes placeholders for one call, and puts values in their place.
+/// Makes placeholders for one call, and puts values in their place. The default knows no secrets.
+#[derive(Default)]
 pub struct Broker {
-    source: Arc<dyn SecretSource>,
+    source: Option<Arc<dyn SecretSource>>,
     issued: Mutex<HashMap<String, Issued>>,
 }
 
@@ -52,7 +43,7 @@ struct Issued {
 impl Broker {
     /// A broker without placeholders yet.
     pub fn new(source: Arc<dyn SecretSource>) -> Self {
-        Self { source, issued: Mutex::default() }
+        Self { source: Some(source), issued: Mutex::default() }
     }
 
     /// A placeholder for a value that the user's own command carries. It is swapped when that command runs, with no
@@ -75,7 +66,13 @@ impl Broker {
         if let Some(known) = known {
             return permit.finish(0, Ok(known));
         }
-        let result = self.source.lookup(&name).and_then(|value| self.insert(Issued { name, value, users_own: false }));
+        let value = match &self.source {
+            Some(source) => source.lookup(&name),
+            None => {
+                Err(Error::new(code::UNAUTHENTICATED, "secrets.get", "no secrets are set up").subject(name.as_str()))
+            }
+        };
+        let result = value.and_then(|value| self.insert(Issued { name, value, users_own: false }));
         permit.finish(0, result)
     }
 
@@ -197,7 +194,8 @@ fn replace(bytes: Vec<u8>, needle: &[u8], with: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::audit::Nowhere;
-    use crate::gate::{Authority, Identity};
+    use crate::capability::limits::Limits;
+    use crate::gate::{Authority, Identity, Subject};
     use crate::manifest::{Capabilities, Secrets};
 
     struct One(&'static str);
@@ -217,7 +215,9 @@ mod tests {
             ..Capabilities::default()
         };
         let identity = Identity { plugin: "p".into(), digest: "d".into() };
-        Gate::new(identity, Authority::granted(capabilities.clone(), capabilities), "c", "o", Arc::new(Nowhere))
+        let authority = Authority::granted(capabilities.clone(), capabilities);
+        let subject = Subject { identity, authority, limits: Limits::default() };
+        Gate::new(Arc::new(subject), "c".into(), "o", Arc::new(Nowhere))
     }
 
     fn placeholder(broker: &Broker, gate: &Arc<Gate>) -> String {

@@ -99,7 +99,7 @@ async fn cancelling_ends_what_is_running() {
         let command = sh(&format!("{script}\nwait; exec sleep 1000"));
         let (stdio, reader) = piped();
         let cancel = CancellationToken::new();
-        let context = CallContext { cancel: cancel.clone(), ..called(&command) };
+        let context = CallContext { cancel: Some(cancel.clone()), ..called(&command) };
         let provider = house.plugin.provider().expect("a provider");
         let call = provider.exec(context, "as it is", &command, stdio);
         let stop = async {

@@ -77,7 +77,7 @@ impl House {
             .load_inspected(inspection, &wasm, None, |manifest| match grant {
                 Grant::All => manifest.capabilities.clone(),
                 Grant::Nothing => Capabilities::default(),
-                Grant::Only(text) => self::manifest(manifest, text).capabilities,
+                Grant::Only(text) => toml::from_str(text).expect("capabilities"),
             })
             .expect("it loads");
         Self { runtime, plugin, audit }
@@ -116,7 +116,7 @@ impl House {
 
     /// The decisions so far: class, verb, and whether it was allowed.
     pub fn decisions(&self) -> Vec<(Class, &'static str, bool)> {
-        let decision = |record: Record| match record.event {
+        let decision = |record: Record<'_>| match record.event {
             Event::Decision { class, verb, rule, .. } => Some((class, verb, rule.is_some())),
             _ => None,
         };
@@ -125,7 +125,7 @@ impl House {
 
     /// The effects so far: class, verb, outcome.
     pub fn effects(&self) -> Vec<(Class, &'static str, String)> {
-        let effect = |record: Record| match record.event {
+        let effect = |record: Record<'_>| match record.event {
             Event::Effect { class, verb, outcome, .. } => Some((class, verb, outcome)),
             _ => None,
         };

@@ -32,7 +32,7 @@ impl AuditLog {
 }
 
 impl Sink for AuditLog {
-    fn record(&self, record: &Record) {
+    fn record(&self, record: &Record<'_>) {
         let Ok(mut line) = serde_json::to_vec(record) else {
             return;
         };

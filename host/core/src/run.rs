@@ -218,7 +218,7 @@ impl Prepared<'_> {
         }
         let context = CallContext {
             called: Called { command: Some(spec.clone()), environment, home: Some(self.home.clone()), path: None },
-            cancel: control.cancel.clone(),
+            cancel: Some(control.cancel.clone()),
             // People talk with it for as long as they like.
             deadline: Some(None),
             tree: Some(Arc::clone(&control.tree)),

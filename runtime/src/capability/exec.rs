@@ -3,7 +3,10 @@
 //! An argument list is where a program is turned into another one (`git -c alias…`, `find -exec`, `env`), so a grant
 //! names a program together with a grammar of its arguments, and nothing matches by default.
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{Class, Effect};
 use crate::error::{Error, code};
@@ -44,6 +47,11 @@ impl Command {
     /// The program as the grant names it: what a name was resolved to when it was granted.
     pub(crate) fn granted_program(&self, capabilities: &Capabilities) -> Option<String> {
         self.grant(capabilities).map(|(grant, _)| grant.program.clone()).filter(|it| Path::new(it).is_absolute())
+    }
+
+    /// The digest that the grant pins the program to.
+    pub(crate) fn pinned(&self, capabilities: &Capabilities) -> Option<String> {
+        self.grant(capabilities).and_then(|(grant, _)| grant.sha256.clone())
     }
 }
 
@@ -162,7 +170,40 @@ pub(super) fn check(request: &Exec) -> Result<(), Error> {
     if request.args.is_empty() {
         return Err(refuse("a program needs an argument grammar: without one, no arguments would be allowed"));
     }
+    if request.sha256.is_some() {
+        return Err(refuse("a plugin cannot ask for a digest: which bytes a program has is for its user to pin"));
+    }
     request.args.iter().try_for_each(|line| Grammar::parse(line).map(drop))
+}
+
+/// Checks the bytes of a program against a digest, in hexadecimal of either case.
+///
+/// What is checked is started a moment later by its name. The plugin cannot swap it in between: one that may write the
+/// program's folder may not run it.
+///
+/// # Errors
+/// `denied` when they are other bytes, `io` when they cannot be read.
+pub fn check_digest(program: &Path, sha256: &str) -> Result<(), Error> {
+    const OPERATION: &str = "process.run";
+    let subject = || program.display().to_string();
+    let failed = |error: std::io::Error| Error::io(OPERATION, subject(), &error);
+    let mut hasher = Sha256::new();
+    let mut file = std::io::BufReader::with_capacity(1 << 16, std::fs::File::open(program).map_err(failed)?);
+    loop {
+        let bytes = file.fill_buf().map_err(failed)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        let read = bytes.len();
+        file.consume(read);
+    }
+    if crate::artifact::hex(&hasher.finalize()).eq_ignore_ascii_case(sha256) {
+        return Ok(());
+    }
+    Err(Error::new(code::DENIED, OPERATION, "the program has other bytes than the ones that were granted")
+        .subject(subject())
+        .hint("if it was updated, grant it again"))
 }
 
 /// Finds a granted program: the absolute path in the grant, or a name looked up on the host's `PATH`.

@@ -1,7 +1,9 @@
 //! What one call may use up. Every limit has a default and a ceiling that no request passes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::error::{Error, code};
 use crate::manifest::LimitsRequest;
 
 /// The limits of one plugin's calls.
@@ -70,9 +72,59 @@ impl Limits {
     }
 }
 
+/// What one call may still move, counted in one place for everything that moves bytes for it.
+///
+/// Whoever goes over it has used it up: the call's next attempts fail before they do anything.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    left: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, left: AtomicU64::new(limit) }
+    }
+
+    /// Counts bytes that were moved, or are about to be.
+    ///
+    /// # Errors
+    /// `limit` when there were fewer left.
+    pub(crate) fn charge(&self, operation: &'static str, bytes: u64) -> Result<(), Error> {
+        let mut enough = true;
+        // Nothing else depends on the order in which counts arrive.
+        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            enough = left >= bytes;
+            Some(left.saturating_sub(bytes))
+        });
+        if enough { Ok(()) } else { Err(self.exceeded(operation)) }
+    }
+
+    /// How many more bytes may be moved.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// That more than this would be moved.
+    pub(crate) fn exceeded(&self, operation: &'static str) -> Error {
+        Error::new(code::LIMIT, operation, format!("the call moved more than its limit of {} MiB", self.limit >> 20))
+            .hint("the plugin asks for `output-mib` too low in its manifest, or moves more than it should")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_that_was_passed_is_used_up() {
+        let budget = Budget::new(10);
+        assert!(budget.charge("a", 4).is_ok());
+        assert_eq!(budget.left(), 6);
+        assert!(budget.charge("a", 7).is_err_and(|error| error.is(code::LIMIT)));
+        assert!(budget.charge("a", 1).is_err());
+        assert!(budget.charge("a", 0).is_ok());
+    }
 
     #[test]
     fn a_request_never_passes_the_ceiling() {

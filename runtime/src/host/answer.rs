@@ -2,20 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::HeaderValue;
 use wasmtime_wasi_http::Error as HttpError;
 
+use crate::gate::Gate;
 use crate::secrets::Broker;
 
 /// A body that is let through while there is something left of the call's limit.
 pub(crate) struct Answer {
     body: Incoming,
     secrets: Arc<Broker>,
-    left: Arc<AtomicU64>,
+    gate: Arc<Gate>,
     /// What could be the beginning of a secret's value.
     held: Vec<u8>,
     trailers: Option<Frame<Bytes>>,
@@ -27,7 +27,7 @@ impl Answer {
     pub(crate) fn new(
         answer: hyper::Response<Incoming>,
         secrets: Arc<Broker>,
-        left: Arc<AtomicU64>,
+        gate: Arc<Gate>,
     ) -> hyper::Response<Self> {
         let (mut head, body) = answer.into_parts();
         for value in head.headers.values_mut() {
@@ -37,7 +37,7 @@ impl Answer {
                 *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
             }
         }
-        let body = Self { body, secrets, left, held: Vec::new(), trailers: None, ended: false };
+        let body = Self { body, secrets, gate, held: Vec::new(), trailers: None, ended: false };
         hyper::Response::from_parts(head, body)
     }
 }
@@ -55,11 +55,7 @@ impl Body for Answer {
             let ready = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(frame) => match frame?.into_data() {
                     Ok(data) => {
-                        let count = data.len() as u64;
-                        let counted = this
-                            .left
-                            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count));
-                        if counted.is_err() {
+                        if this.gate.budget().charge("net.request", data.len() as u64).is_err() {
                             this.ended = true;
                             this.held.clear();
                             return Poll::Ready(Some(Err(HttpError::HttpResponseBodySize(None))));

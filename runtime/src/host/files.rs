@@ -113,15 +113,18 @@ impl CallState {
     }
 }
 
+/// What an entry of a list takes beside its name.
+const ENTRY: u64 = 64;
+
 /// How cap-std says that a path would leave its folder.
 fn leads_out(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 
-fn too_large(limit: u64) -> std::io::Error {
+fn too_large(what: &str, limit: u64) -> std::io::Error {
     std::io::Error::new(
         std::io::ErrorKind::FileTooLarge,
-        format!("the file is larger than the {} MiB that this call may still move", limit >> 20),
+        format!("{what} is larger than the {} MiB that this call may still move", limit >> 20),
     )
 }
 
@@ -224,7 +227,7 @@ impl Host for CallState {
             let mut content = Vec::new();
             file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
             let bytes = content.len() as u64;
-            if bytes > limit { Err(too_large(limit)) } else { Ok((content, bytes)) }
+            if bytes > limit { Err(too_large("the file", limit)) } else { Ok((content, bytes)) }
         })?;
         Ok(self.context.secrets.redact(content))
     }
@@ -239,7 +242,7 @@ impl Host for CallState {
         let permit = self.file("write", Access::ReadWrite, &root, &path)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {
-                return Err(too_large(limit));
+                return Err(too_large("the file", limit));
             }
             create_parents(place, options)?;
             let mut file = open_plain(&place.dir, &place.path, OpenOptions::new().write(true).create(true))?;
@@ -260,7 +263,7 @@ impl Host for CallState {
         let permit = self.file("write-atomic", Access::ReadWrite, &root, &path)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {
-                return Err(too_large(limit));
+                return Err(too_large("the file", limit));
             }
             write_beside_and_rename(place, &content, options)
         })
@@ -268,13 +271,16 @@ impl Host for CallState {
 
     async fn list(&mut self, root: String, path: String) -> Result<Vec<Entry>, WitError> {
         let permit = self.file("list", Access::Read, &root, &path)?;
-        self.with(permit, |place, _| {
+        self.with(permit, |place, limit| {
             let mut entries = Vec::new();
             let mut bytes = 0;
             for found in place.dir.read_dir(&place.path)? {
                 let found = found?;
                 let name = found.file_name().to_string_lossy().into_owned();
-                bytes += name.len() as u64 + 64;
+                bytes += name.len() as u64 + ENTRY;
+                if bytes > limit {
+                    return Err(too_large("the list of the folder", limit));
+                }
                 entries.push(entry(&name, &found.metadata()?));
             }
             entries.sort_by(|a, b| a.name.cmp(&b.name));

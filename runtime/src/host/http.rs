@@ -5,11 +5,13 @@
 //! Redirects are not followed: a plugin that follows one makes a request, and that is checked like any other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -32,13 +34,11 @@ const FIRST_BYTE: Duration = Duration::from_secs(600);
 pub(crate) struct Requests {
     gate: Arc<Gate>,
     secrets: Arc<Broker>,
-    /// Bytes of answers that the call may still get.
-    left: Arc<AtomicU64>,
 }
 
 impl Requests {
-    pub(crate) fn new(gate: Arc<Gate>, secrets: Arc<Broker>, limit: u64) -> Self {
-        Self { gate, secrets, left: Arc::new(AtomicU64::new(limit)) }
+    pub(crate) fn new(gate: Arc<Gate>, secrets: Arc<Broker>) -> Self {
+        Self { gate, secrets }
     }
 }
 
@@ -51,18 +51,18 @@ impl WasiHttpHooks for Requests {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        let (gate, secrets, left) = (Arc::clone(&self.gate), Arc::clone(&self.secrets), Arc::clone(&self.left));
-        Box::new(async move { send(gate, secrets, left, request, options).await })
+        let (gate, secrets) = (Arc::clone(&self.gate), Arc::clone(&self.secrets));
+        Box::new(async move { send(gate, secrets, request, options).await })
     }
 }
 
 async fn send(
     gate: Arc<Gate>,
     secrets: Arc<Broker>,
-    left: Arc<AtomicU64>,
-    mut request: hyper::Request<WasiBody>,
+    request: hyper::Request<WasiBody>,
     options: Option<RequestOptions>,
 ) -> Answer {
+    let mut request = request.map(|body| Counted { body, gate: Arc::clone(&gate) });
     let url = Url::parse(&request.uri().to_string()).map_err(|_| HttpError::HttpRequestUriInvalid)?;
     let method = request.method().as_str().to_ascii_uppercase();
     let permit = gate
@@ -94,13 +94,13 @@ async fn send(
         let response = tokio::time::timeout(first_byte, sender.send_request(request))
             .await
             .map_err(|_| Error::new(code::TIMEOUT, "net.request", "no answer in time"))?
-            .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))?;
+            .map_err(|error| not_sent(&error))?;
         Ok((response, sender, driver))
     }
     .await;
     match permit.finish(0, result) {
         Ok((response, sender, driver)) => {
-            let body = super::answer::Answer::new(response, secrets, left).map(|body| body.boxed_unsync());
+            let body = super::answer::Answer::new(response, secrets, gate).map(|body| body.boxed_unsync());
             let rest = async move {
                 let _open = sender;
                 drop(driver.await);
@@ -113,9 +113,50 @@ async fn send(
             code::TIMEOUT => HttpError::ConnectionTimeout,
             code::NOT_FOUND => HttpError::DestinationNotFound,
             code::INVALID => HttpError::HttpRequestUriInvalid,
+            code::LIMIT => HttpError::HttpRequestBodySize(None),
             _ => HttpError::ConnectionRefused,
         }),
     }
+}
+
+/// A request's body, counted as it is sent.
+struct Counted {
+    body: WasiBody,
+    gate: Arc<Gate>,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref()).map_or(0, |data| data.len() as u64);
+        if self.gate.budget().charge("net.request", bytes).is_err() {
+            return Poll::Ready(Some(Err(HttpError::HttpRequestBodySize(None))));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Why a request had no answer: its body went over the call's budget, or the network failed.
+fn not_sent(error: &hyper::Error) -> Error {
+    let own = std::error::Error::source(error).and_then(|it| it.downcast_ref::<HttpError>());
+    if let Some(HttpError::HttpRequestBodySize(_)) = own {
+        return Error::new(code::LIMIT, "net.request", "its body is larger than what this call may still move");
+    }
+    Error::new(code::NETWORK, "net.request", error.to_string())
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -29,7 +29,7 @@ impl Host for CallState {
         // Redacted before it is cut: a value that is cut in two would not be found.
         // And one line stays one line: the next one would look like somebody else's.
         let line = crate::text::for_people(&self.context.secrets.redact_text(message), LINE).replace('\n', "\\n");
-        let plugin = &*self.gate.identity().plugin;
+        let plugin = &self.gate.identity().plugin;
         match level {
             Level::Trace => tracing::trace!(target: "pcoder::plugin", plugin, "{line}"),
             Level::Debug => tracing::debug!(target: "pcoder::plugin", plugin, "{line}"),

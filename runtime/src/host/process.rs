@@ -1,7 +1,7 @@
 //! `process`: programs on the host. Capability `exec`.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
@@ -13,9 +13,11 @@ use crate::bindings::host::pcoder::plugin::types::{
 };
 use crate::call::CallState;
 use crate::capability::exec::{self, Command};
+use crate::capability::files::FileAccess;
 use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Permit;
+use crate::manifest::Access;
 use crate::process::{Plan, capture, run};
 
 impl Host for CallState {
@@ -35,8 +37,7 @@ impl Host for CallState {
 
     async fn capture(&mut self, spec: CommandSpec, input: Vec<u8>) -> Result<Output, WitError> {
         let (permit, plan) = self.plan(&spec)?;
-        let captured = capture(permit, plan, input, self.allowance(), Arc::clone(&self.tree)).await?;
-        self.charge("process.capture", (captured.stdout.len() + captured.stderr.len()) as u64)?;
+        let captured = capture(permit, plan, input, Arc::clone(&self.tree)).await?;
         let secrets = &self.context.secrets;
         Ok(Output {
             status: captured.status,
@@ -61,10 +62,38 @@ impl CallState {
         };
         let permit = self.gate.authorize(command)?;
         let granted = self.gate.narrowest(|it| permit.effect().granted_program(it)).filter(|_| !as_called);
-        match self.resolve(spec, granted.as_deref().unwrap_or(&program), args, as_called) {
+        let plan = self.resolve(spec, granted.as_deref().unwrap_or(&program), args, as_called).and_then(|plan| {
+            if !as_called {
+                self.check_program(&permit, &plan.program)?;
+            }
+            Ok(plan)
+        });
+        match plan {
             Ok(plan) => Ok((permit, plan)),
             Err(error) => Err(permit.finish::<()>(0, Err(error)).err().unwrap_or_else(never)),
         }
+    }
+
+    /// A granted program must be what was granted: with the bytes that the grant pins, and in a folder that the same
+    /// plugin cannot write, or the grant would be one for every program.
+    fn check_program(&self, permit: &Permit<Command>, program: &Path) -> Result<(), Error> {
+        let real =
+            program.canonicalize().map_err(|error| Error::io("process.run", program.display().to_string(), &error))?;
+        for (root, folder) in &self.context.roots {
+            let writes = FileAccess::new("write", Access::ReadWrite, root, "")?;
+            let inside = folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+            if inside && self.gate.would_allow(&writes) {
+                let plugin = &self.gate.identity().plugin;
+                return Err(Error::new(
+                    code::DENIED,
+                    "process.run",
+                    format!("plugin `{plugin}` may write the folder that this program is in (its root `{root}`)"),
+                )
+                .subject(program.display().to_string())
+                .hint("grant it a program outside of the folders that it writes"));
+            }
+        }
+        self.gate.each(|it| permit.effect().pinned(it)).try_for_each(|sha256| exec::check_digest(program, &sha256))
     }
 
     fn resolve(&self, spec: &CommandSpec, program: &str, args: Vec<String>, as_called: bool) -> Result<Plan, Error> {

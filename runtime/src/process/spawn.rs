@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio as Handle;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command as Builder};
@@ -12,6 +11,7 @@ use tokio::process::{Child, Command as Builder};
 use super::tree::{CALL_VARIABLE, ProcessTree};
 use crate::bindings::host::pcoder::plugin::types::ExitStatus;
 use crate::capability::exec::Command;
+use crate::capability::limits::Budget;
 use crate::error::{Error, code};
 use crate::gate::Permit;
 use crate::host::stdio::Streams;
@@ -41,7 +41,7 @@ pub struct Captured {
 fn builder(plan: &Plan, tree: &ProcessTree, own_group: bool) -> Builder {
     let mut command = Builder::new(&plan.program);
     command.args(&plan.args).env_clear().envs(plan.env.iter().map(|(name, value)| (name, value)));
-    command.env(CALL_VARIABLE, tree.call());
+    command.env(CALL_VARIABLE, &**tree.call());
     if let Some(cwd) = &plan.cwd {
         command.current_dir(cwd);
     }
@@ -105,7 +105,7 @@ pub async fn run(
     permit.finish(0, result)
 }
 
-/// Runs a program to its end and keeps what it wrote, at most `limit` bytes in all.
+/// Runs a program to its end and keeps what it wrote, as long as it is within the call's budget.
 ///
 /// # Errors
 /// `process` when it could not be started, `limit` when it wrote more.
@@ -113,9 +113,9 @@ pub async fn capture(
     permit: Permit<Command>,
     plan: Plan,
     input: Vec<u8>,
-    limit: u64,
     tree: Arc<ProcessTree>,
 ) -> Result<Captured, Error> {
+    let gate = Arc::clone(permit.gate());
     let result = async {
         let mut command = builder(&plan, &tree, true);
         command.stdin(Handle::piped()).stdout(Handle::piped()).stderr(Handle::piped());
@@ -133,10 +133,10 @@ pub async fn capture(
             tree.ended(pid);
             Ok(status)
         };
-        let left = AtomicU64::new(limit);
+        let budget = gate.budget();
         let all = async {
             tokio::pin!(feed);
-            let work = async { tokio::try_join!(read_up_to(stdout, &left), read_up_to(stderr, &left), end) };
+            let work = async { tokio::try_join!(read_within(stdout, budget), read_within(stderr, budget), end) };
             tokio::pin!(work);
             tokio::select! {
                 result = &mut work => result,
@@ -156,8 +156,8 @@ pub async fn capture(
     permit.finish(bytes, result)
 }
 
-/// Reads what there is, as long as all that is read together is within what is left of the limit.
-async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, left: &AtomicU64) -> Result<Vec<u8>, Error> {
+/// Reads what there is, as long as all that is read together is within the budget.
+async fn read_within(stream: Option<impl AsyncRead + Unpin>, budget: &Budget) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let Some(mut stream) = stream else { return Ok(bytes) };
     loop {
@@ -166,9 +166,7 @@ async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, left: &AtomicU64) ->
         if read == 0 {
             return Ok(bytes);
         }
-        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(read)).is_err() {
-            return Err(Error::new(code::LIMIT, "process.capture", "it wrote more than this call may still move"));
-        }
+        budget.charge("process.capture", read)?;
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Signal {
 /// The processes of one call. Dropping it ends them all.
 #[derive(Debug)]
 pub struct ProcessTree {
-    call: String,
+    call: Arc<str>,
     processes: Arc<Processes>,
     live: Mutex<Vec<Root>>,
     started_any: std::sync::atomic::AtomicBool,
@@ -65,12 +65,12 @@ struct Root {
 
 impl ProcessTree {
     /// A tree without processes yet. `call` must be unlike any other call's name.
-    pub fn new(call: impl Into<String>, processes: Arc<Processes>) -> Arc<Self> {
+    pub fn new(call: impl Into<Arc<str>>, processes: Arc<Processes>) -> Arc<Self> {
         Arc::new(Self { call: call.into(), processes, live: Mutex::default(), started_any: false.into() })
     }
 
     /// The call's name, for [`CALL_VARIABLE`].
-    pub fn call(&self) -> &str {
+    pub fn call(&self) -> &Arc<str> {
         &self.call
     }
 

@@ -38,6 +38,10 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
         "process.capture-input" => host.process().capture(&argv(arg(1), &args[2..]), arg(0).as_bytes()).map(output),
         "secrets.get" => host.secrets().get(arg(0)),
         "http" => http(host, arg(0), arg(1), arg(2)).map(|it| it.1),
+        "http.post" => {
+            let request = Request::new("POST", arg(0)).body("text/plain", "x".repeat(number(1)));
+            host.http().send(&request).map(|it| it.status.to_string())
+        }
         "http.follow" => {
             let mut url = arg(0).to_owned();
             loop {

@@ -117,6 +117,56 @@ async fn a_name_is_the_program_that_was_granted_and_not_the_first_on_the_path() 
     assert_eq!(code(&answer), "denied", "{answer}");
 }
 
+#[tokio::test]
+async fn a_pinned_program_runs_only_with_the_bytes_that_were_granted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tool = folder.path().join("tool");
+    let script = |says: &str| {
+        std::fs::write(&tool, format!("#!/bin/sh\necho {says}\n")).expect("a file");
+        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        pcoder_runtime::digest(&std::fs::read(&tool).expect("its bytes"))
+    };
+    let sha256 = script("granted");
+    let request = format!("[[exec]]\nprogram = \"{}\"\nargs = [\"<word>\"]\n", tool.display());
+    let house = House::provider(&request, Grant::Only(&format!("{request}sha256 = \"{}\"\n", sha256.to_uppercase())));
+    let step = ["process.capture", &tool.display().to_string(), "x"];
+    assert_eq!(house.step(context(), &step).await, "ok 0 granted\n");
+    script("swapped");
+    let answer = house.step(context(), &step).await;
+    assert!(code(&answer) == "denied" && answer.contains("other bytes"), "{answer}");
+    assert_eq!(house.effects().last().map(|it| it.2.as_str()), Some("denied"));
+    house.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_program_in_a_folder_that_the_plugin_writes_does_not_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bin = folder.path().join("project").join("bin");
+    std::fs::create_dir_all(&bin).expect("a folder");
+    let tool = bin.join("tool");
+    std::fs::write(&tool, "#!/bin/sh\necho ran\n").expect("a file");
+    std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let outside = folder.path().join("link");
+    std::os::unix::fs::symlink(&tool, &outside).expect("a link");
+    for program in [&tool, &outside] {
+        let request = |access: &str| {
+            let exec = format!("[[exec]]\nprogram = \"{}\"\nargs = [\"<word>\"]\n", program.display());
+            format!("{exec}[[files]]\nroot = \"project\"\naccess = \"{access}\"\n")
+        };
+        let context =
+            || CallContext { roots: [("project".to_owned(), folder.path().join("project"))].into(), ..context() };
+        let step = ["process.capture", &program.display().to_string(), "x"];
+        let house = House::provider(&request("read-write"), Grant::All);
+        let answer = house.step(context(), &step).await;
+        assert!(code(&answer) == "denied" && answer.contains("may write the folder"), "{answer}");
+        // Reading it is no harm, and neither is a wish that was not granted.
+        let house = House::provider(&request("read"), Grant::All);
+        assert_eq!(house.step(context(), &step).await, "ok 0 ran\n");
+        let house = House::provider(&request("read-write"), Grant::Only(&request("read")));
+        assert_eq!(house.step(context(), &step).await, "ok 0 ran\n");
+    }
+}
+
 fn command() -> CommandSpec {
     CommandSpec {
         cwd: Some("/tmp".to_owned()),

@@ -9,6 +9,7 @@ use pcoder_tests::{Grant, House};
 use tokio_util::sync::CancellationToken;
 
 use super::code;
+use crate::http::{Server, ok};
 use crate::logs;
 
 const SMALL: &str =
@@ -50,7 +51,8 @@ async fn a_loop_is_stopped_by_its_deadline_and_by_its_caller_too() {
     assert!(error.is("timeout"), "{error:?}");
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let error = house.script(CallContext { cancel, ..context() }, &[&["loop"]]).await.expect_err("stopped");
+    let error =
+        house.script(CallContext { cancel: Some(cancel), ..context() }, &[&["loop"]]).await.expect_err("stopped");
     assert!(error.is("cancelled"), "{error:?}");
     house.goes_on().await;
 }
@@ -143,6 +145,50 @@ async fn a_flood_of_output_is_a_limit_and_ends_the_program() {
     let answer = house.step(context, &["process.capture", "/bin/sh", "-c", script]).await;
     assert_eq!(code(&answer), "limit", "{answer}");
     house.goes_on().await;
+}
+
+#[tokio::test]
+async fn everything_that_is_moved_comes_out_of_one_budget() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("large"), vec![b'x'; 700 << 10]).expect("a file");
+    let server = Server::start(|_| ok(&"x".repeat(700 << 10)));
+    let request = format!(
+        "[[files]]\nroot = \"box\"\naccess = \"read-write\"\n\
+         [[exec]]\nprogram = \"/usr/bin/head\"\nargs = [\"<any> <any>\"]\n\
+         [[net]]\nurl = \"{}\"\nmethods = [\"GET\", \"POST\"]\naddresses = [\"loopback\"]\n{SMALL}",
+        server.url("/")
+    );
+    let house = House::provider(&request, Grant::All);
+    let context = || CallContext { roots: [("box".to_owned(), folder.path().to_owned())].into(), ..context() };
+    let (url, large) = (server.url("/"), "x".repeat(700 << 10));
+    let moves: [&[&str]; 4] = [
+        &["files.read", "box", "large"],
+        &["files.write", "box", "other", &large],
+        &["http", "GET", &url],
+        &["http.post", &url, "700000"],
+    ];
+    let moves = &moves[..2];
+    for first in moves {
+        // Each is within the budget by itself, and the call goes on when the second one is not.
+        for second in moves {
+            let answers = house.script(context(), &[first, second, &["clock"]]).await.expect("the call itself");
+            let codes: Vec<_> = answers.iter().map(|it| code(it)).collect();
+            assert_eq!(codes, ["ok", "limit", "ok"], "{} then {}: {answers:.100?}", first[0], second[0]);
+        }
+    }
+    house.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_folder_with_more_names_than_may_be_moved_is_a_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for number in 0..5000 {
+        std::fs::write(folder.path().join(format!("{number:0>200}")), "").expect("a file");
+    }
+    let house = House::provider(&format!("[[files]]\nroot = \"box\"\naccess = \"read\"\n{SMALL}"), Grant::All);
+    let context = CallContext { roots: [("box".to_owned(), folder.path().to_owned())].into(), ..context() };
+    let answer = house.step(context, &["files.list", "box", ""]).await;
+    assert_eq!(code(&answer), "limit", "{answer}");
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ async fn a_request_does_not_outlive_its_call() {
     let server = Server::start(|_| String::new());
     let house = granted(&server.url("/"), "\"loopback\"");
     let cancel = CancellationToken::new();
-    let context = CallContext { cancel: cancel.clone(), ..CallContext::default() };
+    let context = CallContext { cancel: Some(cancel.clone()), ..CallContext::default() };
     let url = server.url("/");
     let step: [&[&str]; 1] = [&["http", "GET", &url]];
     let call = house.script(context, &step);
