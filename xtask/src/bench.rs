@@ -4,7 +4,12 @@ use std::process::Command;
 
 use crate::Failure;
 use crate::build::{build, run, target};
+use crate::plugins::{guest_build, module_path};
+use crate::toolchain::Toolchain;
 use crate::workspace::root;
+
+/// A provider as an Extism plugin.
+const EXTISM: &str = "extism-provider";
 
 /// Builds pcoder and what it is compared with, and prints the table.
 pub(crate) fn bench() -> Result<(), Failure> {
@@ -12,13 +17,13 @@ pub(crate) fn bench() -> Result<(), Failure> {
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     println!("building the benchmark (Extism brings a Wasmtime of its own: this takes a while)");
     run(cargo().current_dir(root()).args(["build", "--release", "-p", "pcoder-engines", "--example", "mirror"]))?;
-    let folder = target().join("bench");
-    run(cargo()
-        .current_dir(root().join("tests").join("bench"))
-        .args(["build", "--release", "--target-dir"])
-        .arg(&folder))?;
+    let (folder, workspace) = (target().join("bench"), root().join("tests").join("bench"));
+    run(cargo().current_dir(&workspace).args(["build", "--release", "--target-dir"]).arg(&folder))?;
+    let guests = folder.join("guest");
+    run(guest_build(&Toolchain::find()?, &workspace, &guests).args(["-p", EXTISM]))?;
     run(Command::new(folder.join("release").join("pcoder-bench"))
         .arg(program)
         .arg(root().join("target").join("plugins"))
+        .arg(module_path(&guests, EXTISM))
         .arg(target().join("release").join("examples").join("mirror")))
 }

@@ -88,15 +88,21 @@ fn read(place: &'static str, name: String, manifest: Vec<u8>) -> Result<Plugin, 
 fn compile(plugins: &[Plugin], target: &Path) -> Result<(), Failure> {
     let toolchain = Toolchain::find()?;
     println!("building {} plugins {}", plugins.len(), toolchain.describe());
-    let mut command = toolchain.cargo_build();
-    command.current_dir(root()).arg("--target-dir").arg(target);
-    for setting in PROFILE {
-        command.args(["--config", setting]);
-    }
+    let mut command = guest_build(&toolchain, &root(), target);
     for plugin in plugins {
         command.args(["-p", &plugin.name]);
     }
     run(&mut command)
+}
+
+/// A build of guests in a workspace, optimised as plugins are.
+pub(crate) fn guest_build(toolchain: &Toolchain, workspace: &Path, target: &Path) -> Command {
+    let mut command = toolchain.cargo_build();
+    command.current_dir(workspace).arg("--target-dir").arg(target);
+    for setting in PROFILE {
+        command.args(["--config", setting]);
+    }
+    command
 }
 
 fn run(command: &mut Command) -> Result<(), Failure> {
@@ -105,7 +111,7 @@ fn run(command: &mut Command) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(format!("`{program} build` failed ({status})")) }
 }
 
-fn module_path(target: &Path, name: &str) -> PathBuf {
+pub(crate) fn module_path(target: &Path, name: &str) -> PathBuf {
     target.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")))
 }
 

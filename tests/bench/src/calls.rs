@@ -21,18 +21,12 @@ use crate::measure::{Row, factor, median, show};
 const CALLS: u32 = 2_000;
 const ROUNDS: usize = 15;
 
-/// An Extism plugin that answers as little as can be answered: one byte.
-const EXTISM: &str = r#"(module
-  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
-  (import "extism:host/env" "store_u8" (func $store_u8 (param i64 i32)))
-  (import "extism:host/env" "output_set" (func $output_set (param i64 i64)))
-  (memory (export "memory") 17)
-  (func (export "info") (result i32)
-    (local $at i64)
-    (local.set $at (call $alloc (i64.const 1)))
-    (call $store_u8 (local.get $at) (i32.const 123))
-    (call $output_set (local.get $at) (i64.const 1))
-    (i32.const 0)))"#;
+/// What the Extism plugin answers, as the contract's record.
+#[derive(serde::Deserialize)]
+struct ProviderInfo {
+    name: String,
+    features: Vec<String>,
+}
 
 fn provider(plugins: &Path) -> Result<Plugin, Failure> {
     let wasm = std::fs::read(plugins.join("provider-local.wasm"))?;
@@ -41,10 +35,17 @@ fn provider(plugins: &Path) -> Result<Plugin, Failure> {
 }
 
 /// A fresh instance, a call and a drop, against Extism's and against a process that answers one line.
-pub fn rows(plugins: &Path) -> Result<Vec<Row>, Failure> {
+///
+/// All three make the same record: what `provider-local` says of itself.
+pub fn rows(plugins: &Path, extism: &Path) -> Result<Vec<Row>, Failure> {
     let plugin = provider(plugins)?;
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let compiled = CompiledPlugin::new(PluginBuilder::new(Manifest::new([Wasm::data(wat::parse_str(EXTISM)?)])))?;
+    let compiled = CompiledPlugin::new(PluginBuilder::new(Manifest::new([Wasm::data(std::fs::read(extism)?)])))?;
+    let answer = serde_json::to_string(&serde_json::json!({
+        "name": "local", "description": "This machine, without isolation", "home_dir": null,
+        "features": ["stdin", "streaming", "terminal", "files", "ports", "host-paths"],
+    }))?;
+    let same = |name: &str, features: &[String]| assert!(name == "local" && features.len() == 6, "the same answer");
     let mut ours = Vec::new();
     let mut extism = Vec::new();
     let mut process = Vec::new();
@@ -52,7 +53,8 @@ pub fn rows(plugins: &Path) -> Result<Vec<Row>, Failure> {
         let started = Instant::now();
         executor.block_on(async {
             for _ in 0..CALLS {
-                plugin.provider()?.info(CallContext::default()).await?;
+                let info = plugin.provider()?.info(CallContext::default()).await?;
+                same(&info.name, &info.features);
             }
             Ok::<_, pcoder_runtime::Error>(())
         })?;
@@ -60,13 +62,15 @@ pub fn rows(plugins: &Path) -> Result<Vec<Row>, Failure> {
         let started = Instant::now();
         for _ in 0..CALLS / 20 {
             let mut plugin = ExtismPlugin::new_from_compiled(&compiled)?;
-            plugin.call::<(), Vec<u8>>("info", ())?;
+            let info: ProviderInfo = serde_json::from_slice(plugin.call::<(), &[u8]>("info", ())?)?;
+            same(&info.name, &info.features);
         }
         let b = started.elapsed() / (CALLS / 20);
         let started = Instant::now();
         for _ in 0..CALLS / 100 {
-            let output = Command::new("/bin/echo").arg("{\"name\":\"local\"}").output()?;
-            assert!(output.status.success() && output.stdout.ends_with(b"}\n"), "echo answers");
+            let output = Command::new("/bin/echo").arg(&answer).output()?;
+            let info: ProviderInfo = serde_json::from_slice(&output.stdout)?;
+            same(&info.name, &info.features);
         }
         let c = started.elapsed() / (CALLS / 100);
         // The first round warms up.
@@ -79,8 +83,14 @@ pub fn rows(plugins: &Path) -> Result<Vec<Row>, Failure> {
     let what = "a provider's `info`: fresh instance, call, drop";
     let ours = median(ours);
     Ok(vec![
-        factor(what, ours, "Extism 1.21: new from a compiled plugin, call", median(extism), "20 times"),
-        factor(what, ours, "a process that prints one line", median(process), "150 times"),
+        factor(
+            what,
+            ours,
+            "the same as an Extism 1.21 plugin: new from a compiled one, call",
+            median(extism),
+            "20 times",
+        ),
+        factor(what, ours, "a process that prints one line of JSON", median(process), "150 times"),
     ])
 }
 

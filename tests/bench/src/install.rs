@@ -56,9 +56,8 @@ fn serve(mirror: &Path, folder: &Path) -> Result<Mirror, Failure> {
 
 /// What npm asks a registry before it downloads.
 fn packument(folder: &Path, url: &str) -> Result<(), Failure> {
-    let output = Command::new("npm")
-        .args(["view", &format!("@anthropic-ai/{PACKAGE}@{VERSION}"), "dist.integrity"])
-        .output()?;
+    let output =
+        Command::new("npm").args(["view", &format!("@anthropic-ai/{PACKAGE}@{VERSION}"), "dist.integrity"]).output()?;
     let integrity = String::from_utf8(output.stdout)?.trim().to_owned();
     let text = format!(
         "{{\"name\":\"@anthropic-ai/{PACKAGE}\",\"dist-tags\":{{\"latest\":\"{VERSION}\"}},\"versions\":{{\"{VERSION}\":\

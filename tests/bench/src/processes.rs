@@ -28,11 +28,8 @@ pub fn rows(pcoder: &Path) -> Result<Vec<Row>, Failure> {
         in_turn(ROUNDS, || quietly(pcoder, &["list-tools", "--json"]), || quietly(node, &["-e", "0"]))?;
     let tools = factor("`pcoder list-tools --json`, whole process", ours, "`node -e 0`", theirs, "8 times");
     let codex = entrypoint(pcoder, "codex")?;
-    let (through, direct) = in_turn(
-        ROUNDS,
-        || quietly(pcoder, &["run", "codex", "--", "--version"]),
-        || quietly(&codex, &["--version"]),
-    )?;
+    let (through, direct) =
+        in_turn(ROUNDS, || quietly(pcoder, &["run", "codex", "--", "--version"]), || quietly(&codex, &["--version"]))?;
     let run = Row {
         what: "`pcoder run` of a tool that exits at once".into(),
         ours: show(through),
