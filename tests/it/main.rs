@@ -9,6 +9,7 @@
 )]
 
 mod children;
+mod codes;
 mod double;
 mod gate_matrix;
 mod hostile;
