@@ -28,7 +28,8 @@ usage: cargo xtask COMMAND
   bench                 time pcoder beside what its users would otherwise use
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
   plugins [NAME…]       build the plugins in plugins/, or the named ones, into target/plugins/NAME.wasm
-  vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime; with --check, only compare
+  vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime, and the contract into the SDK; with
+                        --check, only compare
   help                  print this
 ";
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::Failure;
 use crate::component::{World, from_module};
 use crate::toolchain::{TARGET, Toolchain};
+use crate::vendor_wit;
 use crate::workspace::{at, contract, entries, root, write_if_changed};
 
 /// How guests are optimised: small and fast to instantiate. Said here and not in the root manifest, where a profile
@@ -35,6 +36,8 @@ struct Plugin {
 /// Builds the named plugins, or all.
 pub(crate) fn build(names: &[&str]) -> Result<(), Failure> {
     let plugins = find(&root(), names)?;
+    // Plugins are compiled against the SDK's copy, and checked against the contract.
+    vendor_wit::sdk(vendor_wit::Mode::Check)?;
     let target = root().join("target").join("guest");
     compile(&plugins, &target)?;
     for plugin in &plugins {
