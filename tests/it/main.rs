@@ -11,6 +11,7 @@
 mod children;
 mod codes;
 mod double;
+mod example;
 mod gate_matrix;
 mod hostile;
 mod http;
