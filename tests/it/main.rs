@@ -17,5 +17,6 @@ mod hostile;
 mod http;
 mod load;
 mod logs;
+mod sdk_http;
 mod send;
 mod streams;
