@@ -8,44 +8,56 @@ use serde::Serialize;
 
 use crate::bindings::host::pcoder::plugin::types as wit;
 
+/// Declares the codes and the list of them, so that no code is missing in the list.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* pub const $name: &str = $text;)+
+
+        /// Every code.
+        pub const ALL: &[&str] = &[$($name),+];
+    };
+}
+
 /// The codes that `wit/pcoder-plugin@0.1.0/types.wit` lists. A plugin may answer with one that is not here.
 pub mod code {
-    /// A grant is missing.
-    pub const DENIED: &str = "denied";
-    /// This backend cannot do that.
-    pub const UNSUPPORTED: &str = "unsupported";
-    /// An argument cannot be right.
-    pub const INVALID: &str = "invalid";
-    /// The subject is not there.
-    pub const NOT_FOUND: &str = "not-found";
-    /// The subject is there already.
-    pub const ALREADY_EXISTS: &str = "already-exists";
-    /// The subject's state is against it.
-    pub const CONFLICT: &str = "conflict";
-    /// A login or a key is missing or was refused.
-    pub const UNAUTHENTICATED: &str = "unauthenticated";
-    /// Too many requests.
-    pub const RATE_LIMITED: &str = "rate-limited";
-    /// The other side is down or not ready.
-    pub const UNAVAILABLE: &str = "unavailable";
-    /// It could not be reached at all.
-    pub const NETWORK: &str = "network";
-    /// A deadline passed.
-    pub const TIMEOUT: &str = "timeout";
-    /// The user stopped it.
-    pub const CANCELLED: &str = "cancelled";
-    /// A limit of the plugin's grant was reached.
-    pub const LIMIT: &str = "limit";
-    /// A file or a stream failed.
-    pub const IO: &str = "io";
-    /// A program could not be started or failed.
-    pub const PROCESS: &str = "process";
-    /// Bytes are not what they should be.
-    pub const INTEGRITY: &str = "integrity";
-    /// The other side failed.
-    pub const SERVER: &str = "server";
-    /// A defect.
-    pub const INTERNAL: &str = "internal";
+    codes! {
+        /// A grant is missing.
+        DENIED = "denied";
+        /// This backend cannot do that.
+        UNSUPPORTED = "unsupported";
+        /// An argument cannot be right.
+        INVALID = "invalid";
+        /// The subject is not there.
+        NOT_FOUND = "not-found";
+        /// The subject is there already.
+        ALREADY_EXISTS = "already-exists";
+        /// The subject's state is against it.
+        CONFLICT = "conflict";
+        /// A login or a key is missing or was refused.
+        UNAUTHENTICATED = "unauthenticated";
+        /// Too many requests.
+        RATE_LIMITED = "rate-limited";
+        /// The other side is down or not ready.
+        UNAVAILABLE = "unavailable";
+        /// It could not be reached at all.
+        NETWORK = "network";
+        /// A deadline passed.
+        TIMEOUT = "timeout";
+        /// The user stopped it.
+        CANCELLED = "cancelled";
+        /// A limit of the plugin's grant was reached.
+        LIMIT = "limit";
+        /// A file or a stream failed.
+        IO = "io";
+        /// A program could not be started or failed.
+        PROCESS = "process";
+        /// Bytes are not what they should be.
+        INTEGRITY = "integrity";
+        /// The other side failed.
+        SERVER = "server";
+        /// A defect.
+        INTERNAL = "internal";
+    }
 }
 
 /// What went wrong, where, and what to do about it.

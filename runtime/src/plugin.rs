@@ -183,6 +183,7 @@ fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<
     match kind {
         Kind::Provider => {
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+            crate::host::http::link_error_code(&mut linker)?;
             interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;

@@ -8,13 +8,22 @@ use std::sync::{Arc, Mutex};
 /// The server. Its thread ends with it.
 pub struct Server {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
     ended: Receiver<()>,
 }
 
 impl Server {
     /// `answer` makes the whole answer out of the request's head; an empty one is never sent, and the connection stays.
     pub fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::listen(true, answer)
+    }
+
+    /// Answers before it has read the request's body, and never reads it.
+    pub fn impatient(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::listen(false, answer)
+    }
+
+    fn listen(reads_bodies: bool, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -23,7 +32,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (requests, answer, sender) = (Arc::clone(&theirs), Arc::clone(&answer), sender.clone());
-                std::thread::spawn(move || serve(stream, &requests, answer.as_ref(), &sender));
+                std::thread::spawn(move || serve(stream, reads_bodies, &requests, answer.as_ref(), &sender));
             }
         });
         Self { address, requests, ended }
@@ -40,7 +49,12 @@ impl Server {
 
     /// The heads of the requests so far.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("requests").clone()
+        self.requests.lock().expect("requests").iter().map(|(head, _)| head.clone()).collect()
+    }
+
+    /// The bodies of the requests so far.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        self.requests.lock().expect("requests").iter().map(|(_, body)| body.clone()).collect()
     }
 
     /// Whether the other side closes a connection that got no answer.
@@ -49,7 +63,13 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, requests: &Mutex<Vec<String>>, answer: &dyn Fn(&str) -> String, ended: &Sender<()>) {
+fn serve(
+    mut stream: TcpStream,
+    reads_bodies: bool,
+    requests: &Mutex<Vec<(String, Vec<u8>)>>,
+    answer: &dyn Fn(&str) -> String,
+    ended: &Sender<()>,
+) {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -59,7 +79,11 @@ fn serve(mut stream: TcpStream, requests: &Mutex<Vec<String>>, answer: &dyn Fn(&
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    requests.lock().expect("requests").push(head.clone());
+    let mut body = vec![0; if reads_bodies { length(&head) } else { 0 }];
+    if stream.read_exact(&mut body).is_err() {
+        return;
+    }
+    requests.lock().expect("requests").push((head.clone(), body));
     let answer = answer(&head);
     if answer.is_empty() {
         let mut rest = Vec::new();
@@ -69,11 +93,25 @@ fn serve(mut stream: TcpStream, requests: &Mutex<Vec<String>>, answer: &dyn Fn(&
     }
     drop(stream.write_all(answer.as_bytes()));
     drop(stream.shutdown(Shutdown::Write));
+    if !reads_bodies {
+        // Closed with bytes unread, a connection is reset, and the answer may be lost with it.
+        std::thread::park();
+    }
+}
+
+fn length(head: &str) -> usize {
+    let value = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    value.map_or(0, |value| value.parse().expect("a length"))
 }
 
 /// An answer with a text.
 pub fn ok(text: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len())
+}
+
+/// An answer with a status, more headers (each with its line end) and a text.
+pub fn answer(status: u16, headers: &str, text: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{text}", text.len())
 }
 
 /// An answer that leads on.

@@ -9,11 +9,14 @@
 )]
 
 mod children;
+mod codes;
 mod double;
+mod example;
 mod gate_matrix;
 mod hostile;
 mod http;
 mod load;
 mod logs;
+mod sdk_http;
 mod send;
 mod streams;

@@ -1,4 +1,4 @@
-//! What the tests of whole plugins share: hostile components, loaded with whatever manifest and grant a test needs.
+//! What the tests of whole plugins share: components, loaded with whatever manifest and grant a test needs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 use std::path::{Path, PathBuf};
@@ -25,7 +25,11 @@ pub fn root() -> PathBuf {
 
 /// The bytes of a hostile component.
 pub fn component(name: &str) -> Vec<u8> {
-    let path = root().join("target").join("hostile").join(format!("{name}.wasm"));
+    built("hostile", name)
+}
+
+fn built(folder: &str, name: &str) -> Vec<u8> {
+    let path = root().join("target").join(folder).join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask plugins` makes it", path.display()))
 }
 
@@ -63,6 +67,15 @@ impl House {
 
     /// The same, with these processes.
     pub fn with_processes(name: &str, request: &str, grant: Grant<'_>, processes: Arc<Processes>) -> Self {
+        Self::of(&component(name), |built| manifest(built, request), grant, processes)
+    }
+
+    /// Loads a component of `examples/` with the manifest that is built in.
+    pub fn example(name: &str, grant: Grant<'_>) -> Self {
+        Self::of(&built("examples", name), Manifest::clone, grant, Processes::new(false))
+    }
+
+    fn of(wasm: &[u8], asks: impl FnOnce(&Manifest) -> Manifest, grant: Grant<'_>, processes: Arc<Processes>) -> Self {
         static CACHE: OnceLock<Cache> = OnceLock::new();
         let cache = CACHE.get_or_init(|| {
             Cache::open(&root().join("target").join("hostile").join("code")).expect("a folder for compiled code")
@@ -70,11 +83,10 @@ impl House {
         let audit = Arc::new(Memory::default());
         let sink: Arc<dyn Sink> = Arc::clone(&audit) as Arc<dyn Sink>;
         let runtime = Runtime::new(sink, processes, Some(cache.clone())).expect("a runtime");
-        let wasm = component(name);
-        let mut inspection = inspect(&wasm).expect("a plugin");
-        inspection.manifest = manifest(&inspection.manifest, request);
+        let mut inspection = inspect(wasm).expect("a plugin");
+        inspection.manifest = asks(&inspection.manifest);
         let plugin = runtime
-            .load_inspected(inspection, &wasm, None, |manifest| match grant {
+            .load_inspected(inspection, wasm, None, |manifest| match grant {
                 Grant::All => manifest.capabilities.clone(),
                 Grant::Nothing => Capabilities::default(),
                 Grant::Only(text) => toml::from_str(text).expect("capabilities"),

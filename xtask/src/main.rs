@@ -27,8 +27,10 @@ usage: cargo xtask COMMAND
   dependencies          only the licences and known vulnerabilities
   bench                 time pcoder beside what its users would otherwise use
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
-  plugins [NAME…]       build the plugins in plugins/, or the named ones, into target/plugins/NAME.wasm
-  vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime; with --check, only compare
+  plugins [NAME…]       build the plugins in plugins/ into target/plugins/NAME.wasm, with those of the tests and the
+                        examples beside them; or only the named ones
+  vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime, and the contract into the SDK; with
+                        --check, only compare
   help                  print this
 ";
 

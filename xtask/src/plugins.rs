@@ -1,5 +1,5 @@
-//! `cargo xtask plugins [NAME…]`: every crate in `plugins/` becomes `target/plugins/NAME.wasm`, and every plugin in
-//! `tests/` `target/hostile/NAME.wasm`.
+//! `cargo xtask plugins [NAME…]`: every crate in `plugins/` becomes `target/plugins/NAME.wasm`, every plugin in `tests/`
+//! `target/hostile/NAME.wasm`, and every one in `examples/` `target/examples/NAME.wasm`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::Failure;
 use crate::component::{World, from_module};
 use crate::toolchain::{TARGET, Toolchain};
+use crate::vendor_wit;
 use crate::workspace::{at, contract, entries, root, write_if_changed};
 
 /// How guests are optimised: small and fast to instantiate. Said here and not in the root manifest, where a profile
@@ -21,8 +22,8 @@ const PROFILE: [&str; 6] = [
     "profile.release.debug=false",
 ];
 
-/// Where plugins are, and where under `target/` their components go. Those of the tests must never be embedded.
-const PLACES: [(&str, &str); 2] = [("plugins", "plugins"), ("tests", "hostile")];
+/// Where plugins are, and where under `target/` their components go. Only those in `plugins/` may be embedded.
+const PLACES: [(&str, &str); 3] = [("plugins", "plugins"), ("tests", "hostile"), ("examples", "examples")];
 
 struct Plugin {
     /// The folder under `target/`.
@@ -35,6 +36,8 @@ struct Plugin {
 /// Builds the named plugins, or all.
 pub(crate) fn build(names: &[&str]) -> Result<(), Failure> {
     let plugins = find(&root(), names)?;
+    // Plugins are compiled against the SDK's copy, and checked against the contract.
+    vendor_wit::sdk(vendor_wit::Mode::Check)?;
     let target = root().join("target").join("guest");
     compile(&plugins, &target)?;
     for plugin in &plugins {
@@ -66,7 +69,7 @@ fn find(root: &Path, names: &[&str]) -> Result<Vec<Plugin>, Failure> {
         }
     }
     match names.iter().find(|name| !plugins.iter().any(|plugin| plugin.name == **name)) {
-        Some(unknown) => Err(format!("there is no plugin `{unknown}` in plugins/")),
+        Some(unknown) => Err(format!("there is no plugin `{unknown}` in plugins/, tests/ or examples/")),
         None => Ok(plugins),
     }
 }
@@ -137,6 +140,8 @@ mod tests {
         assert_eq!(one.len(), 1);
         let hostile = find(&root(), &["hostile"]).expect("tests/");
         assert_eq!(hostile.iter().map(|plugin| plugin.place).collect::<Vec<_>>(), ["hostile"]);
+        let example = find(&root(), &["provider-box"]).expect("examples/");
+        assert_eq!(example.iter().map(|plugin| plugin.place).collect::<Vec<_>>(), ["examples"]);
         assert!(find(&root(), &["provider-nowhere"]).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask vendor-wit`: the WASI contracts beside ours are those of the Wasmtime that we are locked to.
+//! `cargo xtask vendor-wit`: the WASI contracts beside ours are those of the Wasmtime that we are locked to, and the
+//! SDK's package holds the contract that it was made for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,34 +21,47 @@ pub(crate) enum Mode {
     Check,
 }
 
+/// Files by their names below a folder, with `/` between the parts.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// Compares or copies.
 pub(crate) fn run(mode: Mode) -> Result<(), Failure> {
     let (version, source) = source()?;
-    let folder = contract().join("deps");
     let wanted = read(&source.join("wit").join("deps"))?;
-    let differences = differences(&wanted, &if folder.is_dir() { read(&folder)? } else { BTreeMap::new() });
+    sync(mode, &wanted, &contract().join("deps"), &format!("what {SOURCE} {version} ships"))?;
+    sdk(mode)
+}
+
+/// Compares or copies the contract that is in the SDK's package. A package cannot read files outside of itself.
+pub(crate) fn sdk(mode: Mode) -> Result<(), Failure> {
+    let contract = contract();
+    let source = contract.strip_prefix(root()).unwrap_or(&contract).display();
+    sync(mode, &read(&contract)?, &root().join("sdk").join("rust").join("wit"), &format!("what is in {source}"))
+}
+
+fn sync(mode: Mode, wanted: &Files, folder: &Path, source: &str) -> Result<(), Failure> {
+    let found = if folder.is_dir() { read(folder)? } else { Files::new() };
+    let differences = differences(wanted, &found);
+    let shown = folder.strip_prefix(root()).unwrap_or(folder).display();
     match mode {
         Mode::Write => {
             for difference in &differences {
-                println!("{difference}");
+                println!("{shown}/{difference}");
             }
-            for (name, bytes) in &wanted {
+            for (name, bytes) in wanted {
                 write_if_changed(&folder.join(name), bytes)?;
             }
-            for path in entries(&folder)? {
-                if path.file_name().is_some_and(|name| !wanted.contains_key(&*name.to_string_lossy())) {
-                    fs::remove_file(&path).map_err(at(&path))?;
-                }
+            for name in found.keys().filter(|name| !wanted.contains_key(*name)) {
+                let path = folder.join(name);
+                fs::remove_file(&path).map_err(at(&path))?;
             }
-            println!("{} files as in {SOURCE} {version}", wanted.len());
+            println!("{shown}: {} files, {source}", wanted.len());
             Ok(())
         }
         Mode::Check if differences.is_empty() => Ok(()),
-        Mode::Check => Err(format!(
-            "{} is not what {SOURCE} {version} ships:\n  {}\nrun `cargo xtask vendor-wit`",
-            folder.display(),
-            differences.join("\n  ")
-        )),
+        Mode::Check => {
+            Err(format!("{shown} is not {source}:\n  {}\nrun `cargo xtask vendor-wit`", differences.join("\n  ")))
+        }
     }
 }
 
@@ -77,16 +91,20 @@ fn locate(metadata: &serde_json::Value) -> Option<(String, PathBuf)> {
     Some((package["version"].as_str()?.to_owned(), manifest.parent()?.to_path_buf()))
 }
 
-fn read(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut files = BTreeMap::new();
+fn read(folder: &Path) -> Result<Files, Failure> {
+    let mut files = Files::new();
     for path in entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, fs::read(&path).map_err(at(&path))?);
+        if path.is_dir() {
+            files.extend(read(&path)?.into_iter().map(|(below, bytes)| (format!("{name}/{below}"), bytes)));
+        } else {
+            files.insert(name, fs::read(&path).map_err(at(&path))?);
+        }
     }
     Ok(files)
 }
 
-fn differences(wanted: &BTreeMap<String, Vec<u8>>, found: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+fn differences(wanted: &Files, found: &Files) -> Vec<String> {
     let missing = wanted.keys().filter(|name| !found.contains_key(*name)).map(|name| format!("{name}: missing"));
     let other = found.iter().filter_map(|(name, bytes)| match wanted.get(name) {
         None => Some(format!("{name}: not in the source")),
@@ -100,7 +118,7 @@ fn differences(wanted: &BTreeMap<String, Vec<u8>>, found: &BTreeMap<String, Vec<
 mod tests {
     use super::*;
 
-    fn files(files: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    fn files(files: &[(&str, &str)]) -> Files {
         files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
     }
 
@@ -110,6 +128,26 @@ mod tests {
         assert!(differences(&wanted, &wanted).is_empty());
         let found = files(&[("a.wit", "1"), ("b.wit", "x"), ("d.wit", "4")]);
         assert_eq!(differences(&wanted, &found), ["c.wit: missing", "b.wit: differs", "d.wit: not in the source"]);
+    }
+
+    #[test]
+    fn a_folder_becomes_what_is_wanted() {
+        let folder = std::env::temp_dir().join(format!("xtask-sync-{}", std::process::id()));
+        let wanted = files(&[("a.wit", "1"), ("deps/b.wit", "2")]);
+        let stale = folder.join("deps").join("old.wit");
+        write_if_changed(&stale, b"3").expect("the test's own folder");
+        let refusal = sync(Mode::Check, &wanted, &folder, "the source").expect_err("it differs");
+        assert!(refusal.contains("a.wit: missing") && refusal.contains("deps/old.wit: not in the source"), "{refusal}");
+        assert!(stale.is_file(), "a check changes nothing");
+        assert_eq!(sync(Mode::Write, &wanted, &folder, "the source"), Ok(()));
+        assert_eq!(read(&folder), Ok(wanted.clone()));
+        assert_eq!(sync(Mode::Check, &wanted, &folder, "the source"), Ok(()));
+        fs::remove_dir_all(&folder).expect("the test's own folder");
+    }
+
+    #[test]
+    fn the_package_of_the_sdk_holds_the_contract() {
+        assert_eq!(sdk(Mode::Check), Ok(()));
     }
 
     #[test]

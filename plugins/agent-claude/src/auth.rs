@@ -29,14 +29,16 @@ pub(crate) fn read(output: &Output) -> Result<AuthState> {
             ),
         )
     })?;
-    let method = match (answer.logged_in, answer.auth_method.as_deref()) {
-        (false, _) => "none",
-        (true, Some("api_key")) => "api-key",
-        (true, Some("claude.ai")) => "oauth",
-        (true, Some("oauth_token")) => "token",
-        (true, Some(other)) => other,
-        (true, None) => "unknown",
+    if !answer.logged_in {
+        return Ok(AuthState::logged_out());
+    }
+    let method = match answer.auth_method.as_deref() {
+        Some("api_key") => "api-key",
+        Some("claude.ai") => "oauth",
+        Some("oauth_token") => "token",
+        Some(other) => other,
+        None => "unknown",
     };
-    let account = answer.email.or(answer.org_name).filter(|account| answer.logged_in && !account.is_empty());
-    Ok(AuthState { logged_in: answer.logged_in, method: method.to_owned(), account })
+    let account = answer.email.or(answer.org_name).filter(|account| !account.is_empty());
+    Ok(AuthState { account, ..AuthState::logged_in(method) })
 }

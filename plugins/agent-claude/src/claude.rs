@@ -2,8 +2,8 @@
 
 use pcoder_sdk::host::AgentHost;
 use pcoder_sdk::{
-    Agent, AgentInfo, AuthState, CommandSpec, Engine, Error, Launch, Output, ProcessSpec, Result, SessionInput,
-    Setting, is_true,
+    Agent, AgentInfo, AuthState, CommandSpec, Launch, Output, PROXY_VARIABLES, ProcessSpec, Result, SessionInput,
+    is_true,
 };
 
 use crate::{auth, session};
@@ -39,53 +39,43 @@ impl Agent for Claude {
                 "DO_NOT_TRACK",
                 "MAX_THINKING_TOKENS",
                 "NODE_EXTRA_CA_CERTS",
-                "HTTP_PROXY",
-                "HTTPS_PROXY",
-                "NO_PROXY",
-                "http_proxy",
-                "https_proxy",
-                "no_proxy",
             ]
+            .into_iter()
+            .chain(PROXY_VARIABLES)
             .map(str::to_owned)
-            .to_vec(),
+            .collect(),
             features: ["acp", "sessions"].map(str::to_owned).to_vec(),
         }
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        refuse_self_update(&launch)?;
+        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
         let engine = launch.engine(ENGINE)?;
-        Ok(on_engine(&launch, engine, launch.args.clone()).named("claude"))
+        let spec = CommandSpec::argv(&engine.entrypoint, &launch.args).in_launch(&launch, [engine]);
+        Ok(pinned(spec, &launch).named("claude"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
-        refuse_self_update(&input.launch)?;
-        let engine = input.launch.engine(ENGINE)?;
-        let name = session::name(&input);
-        let mut spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).named(name);
-        spec.cwd = Some(input.launch.cwd.clone());
-        spec.env = environment(&input.launch);
-        spec.path_entries = engine.path_entries.clone();
-        Ok(ProcessSpec::once(spec))
+        let launch = &input.launch;
+        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        let engine = launch.engine(ENGINE)?;
+        let spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).in_launch(launch, [engine]);
+        Ok(ProcessSpec::once(pinned(spec, launch).named(input.process_name("cc"))))
     }
 
     fn acp(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
         let engine = launch.engine(ENGINE)?;
         let adapter = launch.engine(ADAPTER)?;
         let node = launch.engine(NODE)?;
-        let args = std::iter::once(adapter.entrypoint.clone()).chain(launch.args.iter().cloned());
-        let mut spec = CommandSpec::argv(node.entrypoint.clone(), args).in_dir(launch.cwd.clone()).named("claude-acp");
-        spec.env = environment(&launch);
-        spec.env.push(Setting::new("CLAUDE_CODE_EXECUTABLE", engine.entrypoint.clone()));
-        for engine in [engine, adapter, node] {
-            spec.path_entries.extend(engine.path_entries.iter().cloned());
-        }
-        Ok(spec)
+        let args = std::iter::once(&adapter.entrypoint).chain(&launch.args);
+        let spec = CommandSpec::argv(&node.entrypoint, args).in_launch(&launch, [engine, adapter, node]);
+        Ok(pinned(spec, &launch).with_env("CLAUDE_CODE_EXECUTABLE", &engine.entrypoint).named("claude-acp"))
     }
 
     fn auth_status_command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
         let engine = launch.engine(ENGINE)?;
-        Ok(on_engine(&launch, engine, ["auth", "status"].map(str::to_owned).to_vec()).named("claude-auth-status"))
+        let spec = CommandSpec::argv(&engine.entrypoint, ["auth", "status"]).in_launch(&launch, [engine]);
+        Ok(pinned(spec, &launch).named("claude-auth-status"))
     }
 
     fn auth_status(&self, _host: AgentHost<'_>, output: Output) -> Result<AuthState> {
@@ -93,41 +83,13 @@ impl Agent for Claude {
     }
 }
 
-fn on_engine(launch: &Launch, engine: &Engine, args: Vec<String>) -> CommandSpec {
-    let mut spec = CommandSpec::argv(engine.entrypoint.clone(), args).in_dir(launch.cwd.clone());
-    spec.env = environment(launch);
-    spec.path_entries.clone_from(&engine.path_entries);
-    spec
-}
-
-/// The user's settings, then ours: the engine is pinned and verified, so it does not replace itself.
+/// Behind the user's settings, ours: the engine is pinned and verified, so it does not replace itself.
 ///
 /// `IS_SANDBOX` is what makes Claude Code accept skipped permissions from user id 0. On the user's own machine that
 /// must stay refused; only a host that says that the instance is a sandbox turns it on.
-fn environment(launch: &Launch) -> Vec<Setting> {
-    let mut env = launch.env.clone();
-    env.push(Setting::new("DISABLE_AUTOUPDATER", "1"));
-    if is_true(&launch.options, "sandboxed") {
-        env.push(Setting::new("IS_SANDBOX", "1"));
-    }
-    env
-}
-
-/// The first word decides: everything before it would be an option with a value of its own, and guessing which ones
-/// take a value would refuse prompts that begin with "update".
-fn refuse_self_update(launch: &Launch) -> Result<()> {
-    let Some(word) = launch.args.first().filter(|word| SELF_UPDATES.contains(&word.as_str())) else {
-        return Ok(());
-    };
-    if is_true(&launch.options, "allow-tool-update") {
-        return Ok(());
-    }
-    Err(Error::unsupported(
-        "agent.command",
-        format!("`claude {word}` would replace the engine, and pcoder keeps engines at verified versions"),
-    )
-    .subject("claude")
-    .hint("`pcoder engine install claude` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway"))
+fn pinned(spec: CommandSpec, launch: &Launch) -> CommandSpec {
+    let spec = spec.with_env("DISABLE_AUTOUPDATER", "1");
+    if is_true(&launch.options, "sandboxed") { spec.with_env("IS_SANDBOX", "1") } else { spec }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use pcoder_sdk::host::AgentHost;
 use pcoder_sdk::{
-    Agent, AgentInfo, AuthState, CommandSpec, Engine, Error, ExitStatus, Launch, Output, ProcessSpec, Result,
-    SessionInput, Setting, code, is_true, setting, text,
+    Agent, AgentInfo, AuthState, CommandSpec, ExitStatus, Launch, Output, PROXY_VARIABLES, ProcessSpec, Result,
+    SessionInput, setting,
 };
 
 use crate::session;
@@ -39,74 +39,58 @@ impl Agent for Codex {
                 "RUST_LOG",
                 "SSL_CERT_FILE",
                 "NODE_EXTRA_CA_CERTS",
-                "HTTP_PROXY",
-                "HTTPS_PROXY",
-                "NO_PROXY",
-                "http_proxy",
-                "https_proxy",
-                "no_proxy",
             ]
+            .into_iter()
+            .chain(PROXY_VARIABLES)
             .map(str::to_owned)
-            .to_vec(),
+            .collect(),
             features: ["acp", "sessions"].map(str::to_owned).to_vec(),
         }
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        refuse_self_update(&launch)?;
+        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
         let engine = launch.engine(ENGINE)?;
-        Ok(on_engine(&launch, engine, launch.args.clone()).named("codex"))
+        Ok(CommandSpec::argv(&engine.entrypoint, &launch.args).in_launch(&launch, [engine]).named("codex"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
-        refuse_self_update(&input.launch)?;
-        let engine = input.launch.engine(ENGINE)?;
-        let mut spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).named(session::name(&input));
-        spec.cwd = Some(input.launch.cwd.clone());
-        spec.env.clone_from(&input.launch.env);
+        let launch = &input.launch;
+        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        let engine = launch.engine(ENGINE)?;
         // The native program does not put its own `rg` on the path; the package's launcher, which we do not use, does.
-        spec.path_entries.clone_from(&engine.path_entries);
-        Ok(ProcessSpec::once(spec))
+        let spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).in_launch(launch, [engine]);
+        Ok(ProcessSpec::once(spec.named(input.process_name("cx"))))
     }
 
     fn acp(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
         let engine = launch.engine(ENGINE)?;
         let adapter = launch.engine(ADAPTER)?;
         let node = launch.engine(NODE)?;
-        let args = std::iter::once(adapter.entrypoint.clone()).chain(launch.args.iter().cloned());
-        let mut spec = CommandSpec::argv(node.entrypoint.clone(), args).in_dir(launch.cwd.clone()).named("codex-acp");
-        spec.env.clone_from(&launch.env);
-        spec.env.push(Setting::new("CODEX_PATH", engine.entrypoint.clone()));
+        let args = std::iter::once(&adapter.entrypoint).chain(&launch.args);
+        let spec = CommandSpec::argv(&node.entrypoint, args)
+            .in_launch(&launch, [engine, adapter, node])
+            .with_env("CODEX_PATH", &engine.entrypoint)
+            .named("codex-acp");
         // Newer adapters begin in a mode in which a model approves instead of the user. Asking is for the user to give up.
-        if setting(&launch.env, "INITIAL_AGENT_MODE").is_none() {
-            spec.env.push(Setting::new("INITIAL_AGENT_MODE", "workspace-write"));
-        }
-        for engine in [engine, adapter, node] {
-            spec.path_entries.extend(engine.path_entries.iter().cloned());
-        }
-        Ok(spec)
+        Ok(match setting(&launch.env, "INITIAL_AGENT_MODE") {
+            Some(_) => spec,
+            None => spec.with_env("INITIAL_AGENT_MODE", "workspace-write"),
+        })
     }
 
     fn auth_status_command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
         let engine = launch.engine(ENGINE)?;
-        Ok(on_engine(&launch, engine, ["login", "status"].map(str::to_owned).to_vec()).named("codex-auth-status"))
+        let spec = CommandSpec::argv(&engine.entrypoint, ["login", "status"]).in_launch(&launch, [engine]);
+        Ok(spec.named("codex-auth-status"))
     }
 
     /// The code decides: the words differ from version to version. They are read for the method only.
     fn auth_status(&self, _host: AgentHost<'_>, output: Output) -> Result<AuthState> {
-        let state = |logged_in, method: &str| AuthState { logged_in, method: method.to_owned(), account: None };
         match output.status {
-            ExitStatus::Exited(0) => Ok(state(true, method(&output.stderr))),
-            ExitStatus::Exited(1) => Ok(state(false, "none")),
-            status => Err(Error::new(
-                code::PROCESS,
-                "agent.auth-status",
-                format!(
-                    "`codex login status` ended with {}: {}",
-                    status.describe(),
-                    text::tail(&output.stderr, 1, 200)
-                ),
-            )),
+            ExitStatus::Exited(0) => Ok(AuthState::logged_in(method(&output.stderr))),
+            ExitStatus::Exited(1) => Ok(AuthState::logged_out()),
+            _ => Err(output.failure("agent.auth-status", "codex login status")),
         }
     }
 }
@@ -120,28 +104,6 @@ fn method(stderr: &[u8]) -> &'static str {
     } else {
         "unknown"
     }
-}
-
-fn on_engine(launch: &Launch, engine: &Engine, args: Vec<String>) -> CommandSpec {
-    let mut spec = CommandSpec::argv(engine.entrypoint.clone(), args).in_dir(launch.cwd.clone());
-    spec.env.clone_from(&launch.env);
-    spec.path_entries.clone_from(&engine.path_entries);
-    spec
-}
-
-fn refuse_self_update(launch: &Launch) -> Result<()> {
-    let Some(word) = launch.args.first().filter(|word| SELF_UPDATES.contains(&word.as_str())) else {
-        return Ok(());
-    };
-    if is_true(&launch.options, "allow-tool-update") {
-        return Ok(());
-    }
-    Err(Error::unsupported(
-        "agent.command",
-        format!("`codex {word}` would replace the engine, and pcoder keeps engines at verified versions"),
-    )
-    .subject("codex")
-    .hint("`pcoder engine install codex` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway"))
 }
 
 #[cfg(test)]

@@ -1,27 +1,10 @@
 //! One unattended session: `codex exec` with the prompt on its standard input.
-//!
-//! `-` and standard input, always: a prompt that begins with a dash or is the name of a subcommand would be taken for
-//! one, and an open input that stays silent would block. The prompt travels as base64, which nothing on the way can
-//! misread.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use pcoder_sdk::{Error, Result, SessionInput, name, setting, shell};
-
-/// The longest script: it is one argument of `sh -c`, and Linux takes 128 KiB.
-const SCRIPT_LIMIT: usize = 120 * 1024;
-
-/// The process's name: `cx-` and what is left of the one that was asked for.
-pub(crate) fn name(input: &SessionInput) -> String {
-    name::sanitize(&format!("cx-{}", input.name.as_deref().unwrap_or("session")))
-}
+use pcoder_sdk::{Error, Result, SessionInput, setting, shell};
 
 /// The script.
 pub(crate) fn script(input: &SessionInput, program: &str) -> Result<String> {
     let invalid = |message: &str| Error::invalid("agent.to-process-spec", message);
-    if input.prompt.trim().is_empty() {
-        return Err(invalid("the prompt is empty"));
-    }
     let mut words: Vec<&str> = vec![program, "exec", "--json", "--skip-git-repo-check"];
     if let Some(model) = &input.model {
         words.extend(["-m", model]);
@@ -42,16 +25,8 @@ pub(crate) fn script(input: &SessionInput, program: &str) -> Result<String> {
         }
         words.extend(["resume", session]);
     }
+    // `-` and standard input, always: an open input that stays silent would block.
     words.push("-");
     // Codex has no option for it: what is added to the system prompt goes in front of the prompt.
-    let text = match input.system_prompt.as_deref().filter(|system| !system.is_empty()) {
-        Some(system) => format!("{system}\n\n{}", input.prompt),
-        None => input.prompt.clone(),
-    };
-    let script = format!("printf %s {} | base64 -d | {}", STANDARD.encode(text), shell::join(words));
-    if script.len() > SCRIPT_LIMIT {
-        return Err(invalid("the prompt is too long for a command line")
-            .hint("put the long part into a file of the project and name it in the prompt"));
-    }
-    Ok(script)
+    input.script_with_system_prompt(&shell::join(words))
 }

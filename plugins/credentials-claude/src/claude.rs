@@ -4,11 +4,28 @@
 //! is no `expiresAt`, because it must be a number that is right, and nobody told us one; Claude Code does without.
 
 use pcoder_sdk::host::CredentialsHost;
-use pcoder_sdk::{Credentials, Error, Profile, Result, install_file, quotable_secret};
+use pcoder_sdk::{Credentials, Form, Profile, Result, SecretFile};
 
 const PATH: &str = "~/.claude/.credentials.json";
-const TOKEN: &str = "CLAUDE_ACCESS_TOKEN";
-const DOCUMENT: &str = "CLAUDE_CREDENTIALS_JSON";
+
+const PROFILES: [SecretFile; 2] = [
+    SecretFile {
+        name: "oauth-token",
+        description: "A token, as `claude setup-token` prints it",
+        secret: "CLAUDE_ACCESS_TOKEN",
+        path: PATH,
+        form: Form::Inside(|token| {
+            format!(r#"{{"claudeAiOauth":{{"accessToken":"{token}","scopes":["user:inference"]}}}}"#)
+        }),
+    },
+    SecretFile {
+        name: "credentials-file",
+        description: "A whole .credentials.json; leave its refresh token out",
+        secret: "CLAUDE_CREDENTIALS_JSON",
+        path: PATH,
+        form: Form::Whole,
+    },
+];
 
 /// Logins for Claude Code.
 #[derive(Default)]
@@ -16,33 +33,12 @@ pub struct ClaudeCredentials;
 
 impl Credentials for ClaudeCredentials {
     fn profiles(&self) -> Vec<Profile> {
-        let profile = |name: &str, description: &str, secret: &str| Profile {
-            name: name.to_owned(),
-            description: description.to_owned(),
-            secrets: vec![secret.to_owned()],
-            paths: vec![PATH.to_owned()],
-        };
-        vec![
-            profile("oauth-token", "A token, as `claude setup-token` prints it", TOKEN),
-            profile("credentials-file", "A whole .credentials.json; leave its refresh token out", DOCUMENT),
-        ]
+        SecretFile::profiles(&PROFILES)
     }
 
     fn install(&self, host: CredentialsHost<'_>, profile: &str) -> Result<()> {
-        let content = match profile {
-            "oauth-token" => document(&quotable_secret(host, TOKEN)?),
-            "credentials-file" => host.secrets().get(DOCUMENT)?,
-            _ => {
-                return Err(Error::invalid("credentials.install", "the profiles are oauth-token and credentials-file")
-                    .subject(profile));
-            }
-        };
-        install_file(host, PATH, content.as_bytes())
+        SecretFile::install(&PROFILES, host, profile)
     }
-}
-
-fn document(token: &str) -> String {
-    format!(r#"{{"claudeAiOauth":{{"accessToken":"{token}","scopes":["user:inference"]}}}}"#)
 }
 
 #[cfg(test)]

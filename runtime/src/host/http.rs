@@ -16,16 +16,21 @@ use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::Url;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::p2::bindings::io::error::Error as StreamFailure;
 use wasmtime_wasi_http::io::TokioIo;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::call::CallState;
 use crate::capability::net::{Dial, Request};
 use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::secrets::Broker;
 
-/// A host that does not answer in this time is not there.
+/// A host that does not answer in this time is not there: once when it is dialled, and once when TLS begins.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the first byte of an answer may take; models think.
 const FIRST_BYTE: Duration = Duration::from_secs(600);
@@ -41,6 +46,18 @@ impl Requests {
         Self { gate, secrets }
     }
 }
+
+/// Which part of a request failed. With the error's code it decides which of `wasi:http`'s errors the plugin gets.
+#[derive(Clone, Copy)]
+enum Part {
+    Request,
+    Connection,
+    Tls,
+    Certificate,
+    Exchange,
+}
+
+type Failed = (Part, Error);
 
 type Answer = Result<(hyper::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
 
@@ -67,38 +84,44 @@ async fn send(
     let method = request.method().as_str().to_ascii_uppercase();
     let permit = gate
         .authorize(Request { method: method.clone(), url: url.clone() })
-        .map_err(|_| HttpError::HttpRequestDenied)?;
+        .map_err(|error| as_wasi(Part::Request, &error))?;
     let result = async {
+        let of = |part: Part| move |error: Error| (part, error);
         for value in request.headers_mut().values_mut() {
             let Ok(text) = value.to_str() else { continue };
-            let filled = secrets.fill(text, &Place::Request(url.clone()), false, &gate)?;
+            let filled = secrets.fill(text, &Place::Request(url.clone()), false, &gate).map_err(of(Part::Request))?;
             if let std::borrow::Cow::Owned(filled) = filled {
                 *value = HeaderValue::from_str(&filled)
-                    .map_err(|_| Error::new(code::INVALID, "net.request", "a secret is not a header's value"))?;
+                    .map_err(|_| Error::new(code::INVALID, "net.request", "a secret is not a header's value"))
+                    .map_err(of(Part::Request))?;
                 value.set_sensitive(true);
             }
         }
         let connect = options.as_ref().and_then(|it| it.connect_timeout).unwrap_or(CONNECT);
-        let stream = dial(&gate, &method, &url, connect).await?;
+        let stream = reach(&gate, &method, &url, connect).await?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))?;
+            .map_err(|error| Error::new(code::NETWORK, "net.request", error.to_string()))
+            .map_err(of(Part::Exchange))?;
         // The connection is driven beside the body; it ends with the call, whose runtime task this is.
         let driver = tokio::spawn(async move { drop(connection.await) });
         // What is sent is what was checked: the address in normal form.
         *request.uri_mut() = url[url::Position::BeforePath..url::Position::AfterQuery]
             .parse()
-            .map_err(|_| Error::new(code::INVALID, "net.request", "not a path"))?;
+            .map_err(|_| Error::new(code::INVALID, "net.request", "not a path"))
+            .map_err(of(Part::Request))?;
         let first_byte = options.as_ref().and_then(|it| it.first_byte_timeout).unwrap_or(FIRST_BYTE);
         let response = tokio::time::timeout(first_byte, sender.send_request(request))
             .await
-            .map_err(|_| Error::new(code::TIMEOUT, "net.request", "no answer in time"))?
-            .map_err(|error| not_sent(&error))?;
-        Ok((response, sender, driver))
+            .map_err(|_| Error::new(code::TIMEOUT, "net.request", "no answer in time"))
+            .and_then(|it| it.map_err(|error| not_sent(&error)))
+            .map_err(of(Part::Exchange))?;
+        Ok::<_, Failed>((response, sender, driver))
     }
     .await;
-    match permit.finish(0, result) {
+    let part = result.as_ref().err().map_or(Part::Exchange, |(part, _)| *part);
+    match permit.finish(0, result.map_err(|(_, error)| error)) {
         Ok((response, sender, driver)) => {
             let body = super::answer::Answer::new(response, secrets, gate).map(|body| body.boxed_unsync());
             let rest = async move {
@@ -108,14 +131,7 @@ async fn send(
             };
             Ok((body, Box::new(rest) as Box<dyn Future<Output = _> + Send>))
         }
-        Err(error) => Err(match error.code.as_ref() {
-            code::DENIED => HttpError::DestinationIpProhibited,
-            code::TIMEOUT => HttpError::ConnectionTimeout,
-            code::NOT_FOUND => HttpError::DestinationNotFound,
-            code::INVALID => HttpError::HttpRequestUriInvalid,
-            code::LIMIT => HttpError::HttpRequestBodySize(None),
-            _ => HttpError::ConnectionRefused,
-        }),
+        Err(error) => Err(as_wasi(part, &error)),
     }
 }
 
@@ -159,11 +175,62 @@ fn not_sent(error: &hyper::Error) -> Error {
     Error::new(code::NETWORK, "net.request", error.to_string())
 }
 
+fn as_wasi(part: Part, error: &Error) -> HttpError {
+    match (error.code.as_ref(), part) {
+        (code::DENIED, Part::Connection) => HttpError::DestinationIpProhibited,
+        (code::DENIED, _) => HttpError::HttpRequestDenied,
+        (code::LIMIT, Part::Exchange) => HttpError::HttpRequestBodySize(None),
+        (code::LIMIT, _) => HttpError::ConnectionLimitReached,
+        (code::TIMEOUT, Part::Exchange) => HttpError::HttpResponseTimeout,
+        (code::TIMEOUT, _) => HttpError::ConnectionTimeout,
+        (code::NOT_FOUND, _) => HttpError::DestinationNotFound,
+        (code::INVALID, _) => HttpError::HttpRequestUriInvalid,
+        (_, Part::Tls) => HttpError::TlsProtocolError,
+        (_, Part::Certificate) => HttpError::TlsCertificateError,
+        (_, Part::Exchange) => HttpError::ConnectionTerminated,
+        _ => HttpError::ConnectionRefused,
+    }
+}
+
+/// Links `http-error-code`, with which a plugin asks what an error of a stream was, in the place of Wasmtime's.
+///
+/// Wasmtime 48's knows the errors of what guests write, and none of what they read: those are of another type. A plugin
+/// could not tell an answer that is too large from a connection that broke off.
+pub(crate) fn link_error_code(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance("wasi:http/types@0.2.12")?.func_wrap(
+        "http-error-code",
+        |store: StoreContextMut<'_, CallState>, (error,): (Resource<StreamFailure>,)| {
+            let error = store.data().table.get(&error)?;
+            let code = match error.downcast_ref::<HttpError>() {
+                Some(HttpError::HttpResponseBodySize(size)) => Some(ErrorCode::HttpResponseBodySize(*size)),
+                Some(_) => Some(ErrorCode::HttpResponseIncomplete),
+                None => error.downcast_ref::<ErrorCode>().cloned(),
+            };
+            Ok((code,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
+/// A connection to the host, with TLS where the scheme asks for it.
+async fn reach(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Failed> {
+    let stream = dial(gate, method, url, wait).await.map_err(|error| (Part::Connection, error))?;
+    match url.host() {
+        Some(host) if url.scheme() == "https" => {
+            let late = || Error::new(code::TIMEOUT, "net.connect", "TLS was not agreed on in time");
+            tokio::time::timeout(wait, tls(&host.to_string(), stream)).await.map_err(|_| (Part::Tls, late()))?
+        }
+        _ => Ok(Box::new(stream)),
+    }
+}
+
 /// Looks the host up, checks each address, and dials the first one that may be dialled.
-async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Error> {
+async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<TcpStream, Error> {
     const OPERATION: &str = "net.connect";
     let port = url.port_or_known_default().unwrap_or(443);
     let host = url.host().ok_or_else(|| Error::new(code::INVALID, OPERATION, "the URL has no host"))?;
@@ -192,8 +259,7 @@ async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Resu
             .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no answer in time").subject(address.to_string()))
             .and_then(|result| result.map_err(|error| Error::io(OPERATION, address.to_string(), &error)));
         match permit.finish(0, result) {
-            Ok(stream) if url.scheme() == "https" => return tls(&host.to_string(), stream).await,
-            Ok(stream) => return Ok(Box::new(stream)),
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
@@ -201,12 +267,11 @@ async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Resu
 }
 
 /// TLS against the system's trust store.
-async fn tls(host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, Error> {
+async fn tls(host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, Failed> {
     use rustls_platform_verifier::BuilderVerifierExt as _;
     let failed = |error: String| {
-        Error::new(code::NETWORK, "net.connect", format!("TLS failed: {error}"))
-            .subject(host)
-            .hint("if a proxy of your company ends TLS, add its certificate to the system's trust store")
+        let error = Error::new(code::NETWORK, "net.connect", format!("TLS failed: {error}"));
+        (Part::Tls, error.subject(host))
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -216,9 +281,12 @@ async fn tls(host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, Error> {
         .with_no_client_auth();
     let name = host.trim_matches(['[', ']']).to_owned();
     let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
+        let (part, failed) = failed(error.to_string());
+        match error.get_ref().and_then(|it| it.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(_)) => (Part::Certificate, failed),
+            _ => (part, failed),
+        }
+    })?;
     Ok(Box::new(stream))
 }

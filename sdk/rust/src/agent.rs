@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 
 use crate::bindings::agent::exports::pcoder::plugin::agent as contract;
-use crate::error::{Error, Result, code};
+use crate::error::{Error, Result};
 use crate::export::begin;
 use crate::host::AgentHost;
-use crate::types::{AgentInfo, AuthState, CommandSpec, Engine, Launch, Output, ProcessSpec, SessionInput};
+use crate::types::{AgentInfo, AuthState, CommandSpec, Launch, Output, ProcessSpec, SessionInput};
 
 /// A coding agent. It computes command lines and runs nothing itself.
 ///
@@ -41,20 +41,6 @@ pub trait Agent: Default {
     fn auth_status(&self, host: AgentHost<'_>, output: Output) -> Result<AuthState> {
         let _ = (host, output);
         Err(Error::unsupported("agent.auth-status", "this agent cannot say whether it is logged in"))
-    }
-}
-
-impl Launch {
-    /// The installed engine of that name.
-    ///
-    /// # Errors
-    /// `not-found` when the host did not give it: the agent's info does not ask for it, or it is not installed.
-    pub fn engine(&self, name: &str) -> Result<&Engine> {
-        self.engines.iter().find(|engine| engine.name == name).ok_or_else(|| {
-            Error::new(code::NOT_FOUND, "agent.launch", format!("the engine {name} is not installed"))
-                .subject(name)
-                .hint(format!("`pcoder engine install {name}`"))
-        })
     }
 }
 

@@ -1,5 +1,8 @@
 //! What `wit-bindgen` makes of the contract: one module for what the host gives, one for each world's exports.
 //!
+//! `wit/` in this package is a copy of the contract, because a package cannot read files outside of itself.
+//! `cargo xtask vendor-wit` makes it.
+//!
 //! Everything generated lives here and nothing else does. The four worlds share the types and the imports of
 //! [`host`], so an [`crate::Error`] is the same type whichever kind of plugin it comes from.
 
@@ -17,7 +20,7 @@
 /// The host's interfaces and the types of the contract.
 pub mod host {
     wit_bindgen::generate!({
-        path: "../../wit/pcoder-plugin@0.1.0",
+        path: "wit",
         world: "host",
         generate_all,
         additional_derives: [PartialEq, Eq],
@@ -28,7 +31,7 @@ pub mod host {
 /// The world of providers.
 pub mod provider {
     wit_bindgen::generate!({
-        path: "../../wit/pcoder-plugin@0.1.0",
+        path: "wit",
         world: "provider-plugin",
         pub_export_macro: true,
         export_macro_name: "export_provider_world",
@@ -58,7 +61,7 @@ pub mod provider {
 /// The world of process managers.
 pub mod process_manager {
     wit_bindgen::generate!({
-        path: "../../wit/pcoder-plugin@0.1.0",
+        path: "wit",
         world: "process-manager-plugin",
         pub_export_macro: true,
         export_macro_name: "export_process_manager_world",
@@ -83,7 +86,7 @@ pub mod process_manager {
 /// The world of agents.
 pub mod agent {
     wit_bindgen::generate!({
-        path: "../../wit/pcoder-plugin@0.1.0",
+        path: "wit",
         world: "agent-plugin",
         pub_export_macro: true,
         export_macro_name: "export_agent_world",
@@ -99,7 +102,7 @@ pub mod agent {
 /// The world of credentials installers.
 pub mod credentials {
     wit_bindgen::generate!({
-        path: "../../wit/pcoder-plugin@0.1.0",
+        path: "wit",
         world: "credentials-plugin",
         pub_export_macro: true,
         export_macro_name: "export_credentials_world",

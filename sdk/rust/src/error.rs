@@ -5,44 +5,56 @@ pub use crate::types::Error;
 /// What an operation gives: its value, or the contract's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Declares the codes and the list of them, so that no code is missing in the list.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* pub const $name: &str = $text;)+
+
+        /// Every code.
+        pub const ALL: &[&str] = &[$($name),+];
+    };
+}
+
 /// The codes of [`Error::code`]. The list may grow: treat one that you do not know as [`code::INTERNAL`].
 pub mod code {
-    /// A grant is missing.
-    pub const DENIED: &str = "denied";
-    /// This backend cannot do that; nothing was changed.
-    pub const UNSUPPORTED: &str = "unsupported";
-    /// An argument cannot be right.
-    pub const INVALID: &str = "invalid";
-    /// The subject is not there.
-    pub const NOT_FOUND: &str = "not-found";
-    /// The subject is there already.
-    pub const ALREADY_EXISTS: &str = "already-exists";
-    /// The subject's state is against it.
-    pub const CONFLICT: &str = "conflict";
-    /// A login or a key is missing or was refused.
-    pub const UNAUTHENTICATED: &str = "unauthenticated";
-    /// Try again after `retry_after_ms`.
-    pub const RATE_LIMITED: &str = "rate-limited";
-    /// The other side is down or not ready; trying again may help.
-    pub const UNAVAILABLE: &str = "unavailable";
-    /// The other side could not be reached at all.
-    pub const NETWORK: &str = "network";
-    /// A deadline passed.
-    pub const TIMEOUT: &str = "timeout";
-    /// The user stopped it.
-    pub const CANCELLED: &str = "cancelled";
-    /// A limit of this plugin's grant was reached.
-    pub const LIMIT: &str = "limit";
-    /// A file or a stream failed.
-    pub const IO: &str = "io";
-    /// A program could not be started or ended with a failure.
-    pub const PROCESS: &str = "process";
-    /// Bytes are not what they should be.
-    pub const INTEGRITY: &str = "integrity";
-    /// The other side failed.
-    pub const SERVER: &str = "server";
-    /// A defect, here or in the plugin.
-    pub const INTERNAL: &str = "internal";
+    codes! {
+        /// A grant is missing.
+        DENIED = "denied";
+        /// This backend cannot do that; nothing was changed.
+        UNSUPPORTED = "unsupported";
+        /// An argument cannot be right.
+        INVALID = "invalid";
+        /// The subject is not there.
+        NOT_FOUND = "not-found";
+        /// The subject is there already.
+        ALREADY_EXISTS = "already-exists";
+        /// The subject's state is against it.
+        CONFLICT = "conflict";
+        /// A login or a key is missing or was refused.
+        UNAUTHENTICATED = "unauthenticated";
+        /// Try again after `retry_after_ms`.
+        RATE_LIMITED = "rate-limited";
+        /// The other side is down or not ready; trying again may help.
+        UNAVAILABLE = "unavailable";
+        /// The other side could not be reached at all.
+        NETWORK = "network";
+        /// A deadline passed.
+        TIMEOUT = "timeout";
+        /// The user stopped it.
+        CANCELLED = "cancelled";
+        /// A limit of this plugin's grant was reached.
+        LIMIT = "limit";
+        /// A file or a stream failed.
+        IO = "io";
+        /// A program could not be started or ended with a failure.
+        PROCESS = "process";
+        /// Bytes are not what they should be.
+        INTEGRITY = "integrity";
+        /// The other side failed.
+        SERVER = "server";
+        /// A defect, here or in the plugin.
+        INTERNAL = "internal";
+    }
 }
 
 impl Error {

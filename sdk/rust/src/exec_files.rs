@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result, code};
-use crate::shell::{quote, quote_path};
+use crate::shell::{print, quote_path};
 use crate::types::{CommandSpec, Output, WriteOptions};
 use crate::{path, text};
 
@@ -184,8 +184,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             if self.stdin {
                 script.push_str(&format!("cat >> {file} || exit; "));
             } else {
-                script
-                    .push_str(&format!("printf %s {} | base64 -d >> {file} || exit; ", quote(&STANDARD.encode(piece))));
+                script.push_str(&format!("{} >> {file} || exit; ", print(piece)));
             }
             if index + 1 == pieces.len() {
                 script.push_str(finish);

@@ -189,7 +189,7 @@ pub trait Http {
     /// status is an answer; [`crate::http::check`] makes errors of those that are failures.
     ///
     /// # Errors
-    /// When there is no answer: `denied`, `network`, `timeout`, `limit`.
+    /// When there is no answer: `denied`, `invalid`, `network`, `timeout`, `limit`.
     fn send(&self, request: &Request) -> Result<Response>;
 }
 

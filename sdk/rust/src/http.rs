@@ -64,8 +64,8 @@ impl Response {
 /// what was sent, credentials included.
 ///
 /// # Errors
-/// 400 and 422 `invalid`, 401 `unauthenticated`, 403 `denied`, 404 and 410 `not-found`, 409 and 412 `conflict`, 408
-/// `timeout`, 429 `rate-limited`, 503 `unavailable`, every other 5xx `server`, and the rest `invalid`.
+/// 401 `unauthenticated`, 403 `denied`, 404 and 410 `not-found`, 408 `timeout`, 409 and 412 `conflict`, 429
+/// `rate-limited`, 502 to 504 `unavailable`, every other 5xx `server`, and the rest `invalid`.
 pub fn check(response: Response, operation: &str, subject: &str, now_ms: u64) -> Result<Response> {
     if (200..300).contains(&response.status) {
         return Ok(response);
@@ -149,7 +149,9 @@ mod tests {
             (422, "invalid"),
             (429, "rate-limited"),
             (500, "server"),
+            (502, "unavailable"),
             (503, "unavailable"),
+            (504, "unavailable"),
             (599, "server"),
         ] {
             let error = check(response(status, &[]), "provider.boot", "https://x/", 0).unwrap_err();

@@ -10,7 +10,8 @@
 //! What the host gives comes as an argument ([`host::ProviderHost`] and its siblings), so a plugin's logic is tested
 //! natively against [`testing::FakeHost`], without WebAssembly. What every backend needs is here once: quoting for a
 //! shell ([`shell`]), files by running commands ([`exec_files`]), trying again ([`retry`]), HTTP and what its statuses
-//! mean ([`http`]), paths ([`path`]) and names ([`name`]).
+//! mean ([`http`]), paths ([`path`]), names ([`name`]), what every agent's command line has ([`Launch`], [`session`]) and
+//! files of credentials ([`SecretFile`]).
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 #[doc(hidden)]
@@ -25,11 +26,13 @@ pub mod exec_files;
 mod export;
 pub mod host;
 pub mod http;
+mod launch;
 pub mod name;
 pub mod path;
 mod process_manager;
 mod provider;
 pub mod retry;
+pub mod session;
 pub mod shell;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -37,8 +40,9 @@ pub mod text;
 pub mod types;
 
 pub use agent::{Agent, AgentExport};
-pub use credentials::{Credentials, CredentialsExport, install_file, quotable_secret};
+pub use credentials::{Credentials, CredentialsExport, Form, SecretFile, install_file, quotable_secret};
 pub use error::{Error, Result, code};
+pub use launch::PROXY_VARIABLES;
 pub use process_manager::{ProcessManager, ProcessManagerExport};
 pub use provider::{Provider, ProviderExport};
 pub use types::*;

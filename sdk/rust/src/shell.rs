@@ -4,6 +4,9 @@
 //! single quotes nothing is special but the single quote itself. (JSON's quoting is not a shell's: `"$(x)"` still runs
 //! `x`.)
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::{Error, Result};
 use crate::types::{Command, CommandSpec};
 
@@ -19,6 +22,12 @@ pub fn quote(word: &str) -> String {
 /// Quotes words and joins them with spaces.
 pub fn join<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
     words.into_iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// A pipeline that prints `content` byte for byte, whatever it holds: it travels as base64. Inside `"$(…)"` a shell drops
+/// the newlines at its end. The shell's side needs `base64`.
+pub fn print(content: impl AsRef<[u8]>) -> String {
+    format!("printf %s {} | base64 -d", STANDARD.encode(content))
 }
 
 /// Quotes a path, leaving a leading `~/` to the shell: `~/a b` becomes `"$HOME"/'a b'`.

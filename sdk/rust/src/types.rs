@@ -15,6 +15,9 @@ pub use crate::bindings::process_manager::exports::pcoder::plugin::process_manag
 };
 pub use crate::bindings::provider::exports::pcoder::plugin::provider::{BootOptions, Instance, ProviderInfo};
 
+use crate::error::code;
+use crate::text;
+
 impl Setting {
     /// One name with its value.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -112,6 +115,26 @@ impl Output {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
+
+    /// The error of a command that did not do what `operation` ran it for: how it ended, and the last line that it
+    /// wrote to standard error. `command` is what people know it by.
+    pub fn failure(&self, operation: impl Into<String>, command: &str) -> Error {
+        let ended = format!("`{command}` ended with {}", self.status.describe());
+        let said = text::tail(&self.stderr, 1, 200);
+        Error::new(code::PROCESS, operation, if said.is_empty() { ended } else { format!("{ended}: {said}") })
+    }
+}
+
+impl AuthState {
+    /// Nobody is logged in.
+    pub fn logged_out() -> Self {
+        Self { logged_in: false, method: "none".to_owned(), account: None }
+    }
+
+    /// Somebody is logged in: by `api-key`, `oauth`, `token`, or the agent's own word.
+    pub fn logged_in(method: impl Into<String>) -> Self {
+        Self { logged_in: true, method: method.into(), account: None }
+    }
 }
 
 impl ProcessSpec {
@@ -139,5 +162,19 @@ impl WriteOptions {
     pub fn with_mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_how_it_ended_and_what_was_said_last() {
+        let error = Output::new(127, "", "first\nno such program\n").failure("agent.auth-status", "claw status");
+        assert_eq!(error.line(), "agent.auth-status: `claw status` ended with exit code 127: no such program");
+        assert_eq!(error.code, code::PROCESS);
+        let silent = Output { status: ExitStatus::Signaled(9), stdout: Vec::new(), stderr: Vec::new() };
+        assert_eq!(silent.failure("o", "claw").message, "`claw` ended with signal 9");
     }
 }

@@ -2,10 +2,9 @@
 
 use pcoder_sdk::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use pcoder_sdk::host::ProviderHost;
-use pcoder_sdk::http::Request;
 use pcoder_sdk::{Argv, Command, CommandSpec, Error, Level, Output, Result, Setting, WriteOptions};
 
-use crate::harm;
+use crate::{harm, http};
 
 /// Does one thing and says what came of it.
 pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Result<String> {
@@ -37,20 +36,12 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
         }
         "process.capture-input" => host.process().capture(&argv(arg(1), &args[2..]), arg(0).as_bytes()).map(output),
         "secrets.get" => host.secrets().get(arg(0)),
-        "http" => http(host, arg(0), arg(1), arg(2)).map(|it| it.1),
-        "http.post" => {
-            let request = Request::new("POST", arg(0)).body("text/plain", "x".repeat(number(1)));
-            host.http().send(&request).map(|it| it.status.to_string())
-        }
-        "http.follow" => {
-            let mut url = arg(0).to_owned();
-            loop {
-                match http(host, "GET", &url, "")? {
-                    (Some(location), _) => url = location,
-                    (None, text) => return Ok(text),
-                }
-            }
-        }
+        "http" => http::send(host, arg(0), arg(1), arg(2), Vec::new()),
+        "http.body" => http::send(host, arg(0), arg(1), arg(2), arg(3).into()),
+        "http.large-body" => http::send(host, arg(0), arg(1), arg(2), vec![b'x'; number(3)]),
+        "http.follow" => http::follow(host, arg(0)),
+        "http.impatient" => http::impatient(arg(0), number(1) as u64),
+        "http.retry" => http::retry(host, arg(0), arg(1), number(2)),
         "log" => {
             host.log().log(Level::Info, arg(0));
             Ok(String::new())
@@ -145,17 +136,4 @@ fn output(output: Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// Where it leads on to, and its status and text.
-fn http(host: ProviderHost<'_>, method: &str, url: &str, header: &str) -> Result<(Option<String>, String)> {
-    let mut request = Request::new(method, url);
-    if let Some((name, value)) = header.split_once(": ") {
-        request = request.header(name, value);
-    }
-    let response = host.http().send(&request)?;
-    let headers: Vec<String> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    let location = response.headers.iter().find(|(name, _)| name == "location").map(|(_, value)| value.clone());
-    let text = format!("{} {} {}", response.status, headers.join("; "), String::from_utf8_lossy(&response.body));
-    Ok((location, text))
 }

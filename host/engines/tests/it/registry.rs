@@ -230,6 +230,7 @@ fn answer(
             }
         }
         Some(Fault::Slow(bytes)) => body.chunks(bytes).try_for_each(|chunk| {
+            // A slow line is the fault itself: nobody waits for this.
             thread::sleep(Duration::from_millis(1));
             stream.write_all(chunk)
         }),

@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 use std::process::Command;
 
-use crate::support::{Outcome, World, finish, until};
+use crate::support::{Outcome, World, finish, wait};
 
 /// What is to be shown, in this order, for each agent.
 const SHOWN: [(&str, &str); 5] = [
@@ -94,7 +94,7 @@ fn the_model_server_can_be_used_by_hand() {
     assert!(!world.asked("by hand"), "it was the program's own server");
     let pid = rustix::process::Pid::from_child(&serving);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-    let ended = until("it has ended", || serving.try_wait().expect("a child"));
+    let ended = wait("it has ended", move || serving.wait().expect("a child"));
     assert_eq!(ended.code(), Some(0));
     // What else is there is the engines' own.
     let entries = std::fs::read_dir(world.path("tmp")).expect("a folder");

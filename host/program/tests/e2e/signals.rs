@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{World, finish, start, until};
+use crate::support::{Running, World, finish, start, wait};
 
 /// A claude session in the middle of its answer.
 const ANSWERING: &str = "@say one moment\n@sleep 600\n@say too late";
@@ -31,14 +31,35 @@ fn ctrl_c_without_a_terminal_interrupts_the_agent_whose_exit_code_follows() {
 /// A tool of Claude Code is in a session of its own, which signals to the agent's group do not reach; the older engine
 /// leaves it behind.
 #[cfg(target_os = "linux")]
-fn running_a_tool<'a>(world: &'a World, version: &str) -> (crate::support::Running, impl Fn() -> bool + 'a) {
+struct Tool {
+    command: String,
+    /// What it waits for: as long as this is open, the other side has no end.
+    _pipe: std::fs::File,
+}
+
+#[cfg(target_os = "linux")]
+impl Tool {
+    fn runs(&self, world: &World) -> bool {
+        world.processes().iter().any(|it| it.command == self.command)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn running_a_tool(world: &World, version: &str) -> (Running, Tool) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let pipe = world.path("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
     // Claude Code refuses to wait long for a command that only waits, and sees no further than this.
-    std::fs::write(world.project("p").join("wait.sh"), "exec tail -f /dev/null\n").expect("a script");
+    let script = format!("exec cat '{}'\n", pipe.display());
+    std::fs::write(world.project("p").join("wait.sh"), script).expect("a script");
     let mut command = world.pcoder(&["run", "claude", "--engine-version", version, "--project"]);
     command.arg(world.project("p")).args(["--", "-p", "--allowedTools", "Bash(sh *)"]);
     let running = start(command, "@sh sh ./wait.sh\n@say too late");
-    let tool = || world.processes().iter().any(|it| it.command == "tail -f /dev/null");
-    until("the agent's tool runs", || tool().then_some(()));
+    let command = format!("cat {}", pipe.display());
+    // A pipe opens when its other side does.
+    let open = move || std::fs::OpenOptions::new().write(true).open(pipe);
+    let tool = Tool { command, _pipe: wait("the agent's tool runs", open).expect("a pipe") };
+    assert!(tool.runs(world), "{:#?}", world.processes());
     (running, tool)
 }
 
@@ -47,7 +68,7 @@ fn running_a_tool<'a>(world: &'a World, version: &str) -> (crate::support::Runni
 fn a_request_to_end_leaves_no_process_behind() {
     for version in ["0.3.316", "0.3.156"] {
         let world = World::new();
-        let (running, _) = running_a_tool(&world, version);
+        let (running, _tool) = running_a_tool(&world, version);
         assert!(world.processes().iter().any(|it| it.of_a_call), "the call's name is in the environment");
         running.signal(Signal::TERM);
         let outcome = running.finish();
@@ -60,7 +81,7 @@ fn a_request_to_end_leaves_no_process_behind() {
 #[test]
 fn a_lost_connection_leaves_no_process_behind() {
     let world = World::new();
-    let (running, _) = running_a_tool(&world, "0.3.156");
+    let (running, _tool) = running_a_tool(&world, "0.3.156");
     running.signal(Signal::HUP);
     let outcome = running.finish();
     assert_eq!(outcome.code, Some(129), "{outcome:#?}");
@@ -73,41 +94,28 @@ fn ctrl_c_twice_ends_an_agent_that_does_not_listen() {
     let world = World::new();
     let mut command = world.pcoder(&["run", "claude", "--json", "--project"]);
     command.arg(world.project("p")).args(["--", "-p"]);
-    let running = start(command, ANSWERING);
+    let mut running = start(command, ANSWERING);
     world.wait_for_prompt("@sleep 600");
     // Stopped, it can not even be interrupted.
     for process in world.processes().iter().filter(|it| it.of_a_call) {
         let pid = rustix::process::Pid::from_raw(process.pid).expect("a process");
         rustix::process::kill_process(pid, Signal::STOP).expect("stopped");
     }
-    // The second one counts only after the first was seen: signals of a kind that are pending are one.
-    let answered = until_ended_by_repeating(running, Signal::INT);
+    running.signal_until_it_ends(Signal::INT);
+    let answered = running.finish();
     assert_eq!(answered.code, Some(130), "{answered:#?}");
     assert!(answered.stderr.contains("\"cancelled\""), "{answered:#?}");
     world.wait_until_all_is_gone();
-}
-
-#[cfg(target_os = "linux")]
-fn until_ended_by_repeating(mut running: crate::support::Running, signal: Signal) -> crate::support::Outcome {
-    until("it has ended", || {
-        if running.ended() {
-            return Some(());
-        }
-        running.signal(signal);
-        None
-    });
-    running.finish()
 }
 
 #[test]
 fn ctrl_c_stops_an_installation_and_nothing_is_half_installed() {
     let world = World::without_engines();
     let registry = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    registry.set_nonblocking(true).expect("a listener");
     let url = format!("http://{}/", registry.local_addr().expect("a port"));
     let running = start(world.pcoder(&["engine", "install", "codex-acp", "--json", "--registry", &url]), "");
     // Asked, and never answered.
-    let _asked = until("the registry is asked", || registry.accept().ok());
+    let _asked = wait("the registry is asked", move || registry.accept().expect("a connection"));
     running.signal(Signal::INT);
     let outcome = running.finish();
     assert_eq!(outcome.code, Some(130), "{outcome:#?}");
@@ -124,7 +132,7 @@ fn after_kill_9_the_next_run_works() {
     let world = World::new();
     let (running, tool) = running_a_tool(&world, "0.3.316");
     running.kill();
-    assert!(tool(), "a tool outlives a pcoder that was killed");
+    assert!(tool.runs(&world), "a tool outlives a pcoder that was killed");
     let outcome = finish(world.run("claude", &world.project("p"), &["-p"]), "@say still works");
     assert_eq!(outcome.printed().trim(), "still works");
     let audit = std::fs::read_to_string(world.path("pcoder/audit.jsonl")).expect("the audit");

@@ -1,29 +1,35 @@
 //! A place for one test: folders, an environment, a model server, and programs that end with it.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use pcoder_model_server::environment::{self, OFFLINE_KEY, Variable};
 use pcoder_model_server::{ModelServer, Options};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Whatever takes longer has stopped. It is long because machines that build are busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Waits until `condition` gives something, and fails the test when it does not in time.
-pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Where the tests wait. Nobody looks again and again whether something has happened: the system says when it has.
+fn waiting() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio"))
+}
+
+async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, event).await.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain until {what}"))
+}
+
+/// Waits for what blocks until it has happened, and fails the test when it does not in time.
+pub(crate) fn wait<T: Send + 'static>(what: &str, event: impl FnOnce() -> T + Send + 'static) -> T {
+    waiting().block_on(async { within(what, tokio::task::spawn_blocking(event)).await }).expect("no panic")
 }
 
 /// Everything that one test has to itself.
@@ -129,7 +135,14 @@ impl World {
 
     /// Waits until an engine has asked the model with a prompt that holds this.
     pub(crate) fn wait_for_prompt(&self, part: &str) {
-        until(&format!("the model was asked `{part}`"), || self.asked(part).then_some(()));
+        loop {
+            let requests = self.server().requests();
+            if requests.iter().any(|request| request.prompt.contains(part)) {
+                return;
+            }
+            let another = self.server().wait_for_requests(requests.len() + 1, DEADLINE);
+            assert!(waiting().block_on(another), "the model was never asked `{part}`");
+        }
     }
 
     /// Whether an engine has asked the model with a prompt that holds this.
@@ -159,10 +172,9 @@ impl World {
     /// Waits until nothing that was started here runs.
     #[cfg(target_os = "linux")]
     pub(crate) fn wait_until_all_is_gone(&self) {
-        let started = Instant::now();
-        while !self.processes().is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(20), "still there: {:#?}", self.processes());
-            std::thread::sleep(Duration::from_millis(10));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while let Some(process) = self.processes().first() {
+            assert!(process.ends_before(deadline), "still there: {:#?}", self.processes());
         }
     }
 }
@@ -194,6 +206,20 @@ pub(crate) struct Process {
     pub(crate) of_a_call: bool,
 }
 
+#[cfg(target_os = "linux")]
+impl Process {
+    /// Waits for its end; whether it came in time.
+    fn ends_before(&self, deadline: std::time::Instant) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let pid = rustix::process::Pid::from_raw(self.pid).expect("a process");
+        let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+            return true;
+        };
+        let left = deadline.saturating_duration_since(std::time::Instant::now()).try_into().expect("a time");
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)).is_ok_and(|ended| ended > 0)
+    }
+}
+
 /// A program that has ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -223,32 +249,32 @@ impl Outcome {
     }
 }
 
-/// A program that runs, with pipes.
+/// A program that runs, with pipes. It is killed when it is dropped.
 pub(crate) struct Running {
-    child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    child: tokio::process::Child,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
 }
 
 /// Starts a program with this standard input, which ends.
 pub(crate) fn start(mut command: Command, input: &str) -> Running {
+    let _inside = waiting().enter();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut command = tokio::process::Command::from(command);
+    let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_owned();
     // One that does not read it ends, and this with it.
-    std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let stdout = child.stdout.take().map(read);
-    let stderr = child.stderr.take().map(read);
+    tokio::spawn(async move { drop(stdin.write_all(input.as_bytes()).await) });
+    let stdout = tokio::spawn(text(child.stdout.take().expect("a pipe")));
+    let stderr = tokio::spawn(text(child.stderr.take().expect("a pipe")));
     Running { child, stdout, stderr }
 }
 
-fn read(mut stream: impl std::io::Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        drop(stream.read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+async fn text(mut stream: impl AsyncRead + Unpin) -> String {
+    let mut bytes = Vec::new();
+    drop(stream.read_to_end(&mut bytes).await);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Runs a program with this standard input to its end.
@@ -260,39 +286,38 @@ impl Running {
     /// Sends it a signal.
     #[cfg(unix)]
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.try_into().expect("an id")));
+        let pid = pid.expect("nobody has waited for its end");
         rustix::process::kill_process(pid, signal).expect("it runs, or waits for us");
     }
 
-    /// Whether it has ended.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_some()
+    /// Sends it a signal again and again until it has ended: of signals of a kind that are pending, it sees one.
+    #[cfg(unix)]
+    pub(crate) fn signal_until_it_ends(&mut self, signal: rustix::process::Signal) {
+        const AGAIN: Duration = Duration::from_millis(10);
+        waiting().block_on(within("it has ended", async {
+            loop {
+                self.signal(signal);
+                if timeout(AGAIN, self.child.wait()).await.is_ok() {
+                    break;
+                }
+            }
+        }));
     }
 
     /// Ends it in the way that nothing can catch.
     #[cfg(target_os = "linux")]
     pub(crate) fn kill(mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("it runs");
+        waiting().block_on(within("it was killed", self.child.kill())).expect("it runs");
     }
 
     /// Waits for its end and for all that it printed.
     pub(crate) fn finish(mut self) -> Outcome {
-        let code = until("the program has ended", || self.child.try_wait().expect("a child")).code();
-        let text = |stream: Option<JoinHandle<String>>| {
-            let stream = stream.expect("taken once");
-            until("its streams are closed", || stream.is_finished().then_some(()));
-            stream.join().expect("a reader")
-        };
-        Outcome { code, stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            drop(self.child.kill());
-        }
-        drop(self.child.wait());
+        waiting().block_on(async {
+            let status = within("the program has ended", self.child.wait()).await.expect("a child");
+            let stdout = within("its output is closed", self.stdout).await.expect("a reader");
+            let stderr = within("its errors are closed", self.stderr).await.expect("a reader");
+            Outcome { code: status.code(), stdout, stderr }
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use pcoder_model_server::environment::OFFLINE_KEY;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::support::{DEADLINE, World, until};
+use crate::support::{DEADLINE, World, wait};
 
 const ROWS: u16 = 40;
 const COLUMNS: u16 = 90;
@@ -54,7 +54,7 @@ type Writer = Arc<Mutex<Box<dyn Write + Send>>>;
 /// A terminal with one program in it.
 struct Terminal {
     master: Option<Box<dyn MasterPty + Send>>,
-    child: Box<dyn Child + Send + Sync>,
+    child: Option<Box<dyn Child + Send + Sync>>,
     screen: Screen,
     writer: Option<Writer>,
     reader: Option<JoinHandle<()>>,
@@ -75,7 +75,7 @@ impl Terminal {
         }
         command.cwd(world.path("project"));
         let before = settings(&*pair.master);
-        let child = pair.slave.spawn_command(command).expect("pcoder starts");
+        let child = Some(pair.slave.spawn_command(command).expect("pcoder starts"));
         drop(pair.slave);
         let writer: Writer = Arc::new(Mutex::new(pair.master.take_writer().expect("a writer")));
         let parser = vt100::Parser::new_with_callbacks(ROWS, COLUMNS, 0, Answers::default());
@@ -130,12 +130,13 @@ impl Terminal {
     }
 
     fn runs(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_none())
     }
 
     /// Waits for pcoder's end; its exit code.
     fn finish(&mut self) -> u32 {
-        until("pcoder has ended", || self.child.try_wait().expect("a child")).exit_code()
+        let mut child = self.child.take().expect("it ends once");
+        wait("pcoder has ended", move || child.wait().expect("a child")).exit_code()
     }
 
     fn settings(&self) -> String {
@@ -148,7 +149,7 @@ impl Terminal {
         // The reader waits for output, which a new size makes.
         self.resize(ROWS - 1, COLUMNS - 1);
         let reader = self.reader.take().expect("it is open");
-        until("the reader has ended", || reader.is_finished().then_some(()));
+        wait("the reader has ended", || reader.join().expect("no panic"));
         self.writer = None;
         self.master = None;
     }
@@ -156,10 +157,13 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if self.runs() {
-            drop(self.child.kill());
+        let running = self.runs();
+        if let Some(child) = &mut self.child {
+            if running {
+                drop(child.kill());
+            }
+            drop(child.wait());
         }
-        drop(self.child.wait());
     }
 }
 

@@ -1,27 +1,12 @@
-use pcoder_sdk::testing::FakeHost;
-use pcoder_sdk::{Command, Restart, setting};
+use pcoder_sdk::testing::{self, FakeHost};
+use pcoder_sdk::{Command, Restart, Setting, setting};
 
 use super::*;
 
-fn engine(name: &str) -> Engine {
-    Engine {
-        name: name.to_owned(),
-        version: "1.0.0".to_owned(),
-        root: format!("/e/{name}"),
-        entrypoint: format!("/e/{name}/bin it's"),
-        path_entries: vec![format!("/e/{name}/path")],
-    }
-}
-
 fn launch(args: &[&str]) -> Launch {
-    Launch {
-        engines: ["claude", "claude-agent-acp", "node"].map(engine).to_vec(),
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        cwd: "/w".to_owned(),
-        home_dir: "/home/u".to_owned(),
-        env: vec![Setting::new("K", "v")],
-        options: Vec::new(),
-    }
+    let mut launch = testing::launch(&["claude", "claude-agent-acp", "node"], args);
+    launch.env = vec![Setting::new("K", "v")];
+    launch
 }
 
 fn with_option(mut launch: Launch, name: &str, value: &str) -> Launch {
@@ -30,14 +15,7 @@ fn with_option(mut launch: Launch, name: &str, value: &str) -> Launch {
 }
 
 fn session(prompt: &str) -> SessionInput {
-    SessionInput {
-        prompt: prompt.to_owned(),
-        system_prompt: None,
-        model: None,
-        name: None,
-        resume: None,
-        launch: launch(&[]),
-    }
+    testing::session(prompt, launch(&[]))
 }
 
 fn script(input: SessionInput) -> String {
@@ -49,11 +27,11 @@ fn script(input: SessionInput) -> String {
 #[test]
 fn a_command_is_the_engine_with_the_users_arguments() {
     let spec = Claude.command(FakeHost::new().agent(), launch(&["-p", "$(x) it's", ""])).unwrap();
-    let expected = CommandSpec::argv("/e/claude/bin it's", ["-p", "$(x) it's", ""])
-        .in_dir("/w")
+    let expected = CommandSpec::argv("/engines/claude/it's bin", ["-p", "$(x) it's", ""])
+        .in_dir("/work")
         .with_env("K", "v")
         .with_env("DISABLE_AUTOUPDATER", "1")
-        .with_path_entry("/e/claude/path")
+        .with_path_entry("/engines/claude/path")
         .named("claude");
     assert_eq!(spec, expected);
 }
@@ -77,32 +55,23 @@ fn self_updates_are_refused_unless_they_are_allowed() {
     for word in ["update", "upgrade", "install"] {
         let error = Claude.command(host.agent(), launch(&[word, "--force"])).unwrap_err();
         assert_eq!((error.code.as_str(), error.subject.as_deref()), ("unsupported", Some("claude")));
-        assert!(error.hint.is_some_and(|hint| hint.contains("pcoder engine install claude")));
         let allowed = with_option(launch(&[word]), "allow-tool-update", "true");
         assert!(Claude.command(host.agent(), allowed).is_ok());
     }
-    for args in [&["-p", "update"][..], &["update the docs"], &["mcp", "install"], &[]] {
-        assert!(Claude.command(host.agent(), launch(args)).is_ok(), "{args:?}");
-    }
-}
-
-#[test]
-fn an_engine_that_is_missing_is_named() {
-    let host = FakeHost::new();
-    let mut bare = launch(&[]);
-    bare.engines.clear();
-    let error = Claude.command(host.agent(), bare).unwrap_err();
-    assert_eq!((error.code.as_str(), error.subject.as_deref()), ("not-found", Some("claude")));
-    assert_eq!(error.hint.as_deref(), Some("`pcoder engine install claude`"));
+    let refused = Claude.to_process_spec(host.agent(), testing::session("x", launch(&["update"])));
+    assert_eq!(refused.unwrap_err().code, "unsupported");
 }
 
 #[test]
 fn acp_is_node_with_the_adapter() {
     let spec = Claude.acp(FakeHost::new().agent(), launch(&[])).unwrap();
-    assert_eq!(spec.command, CommandSpec::argv("/e/node/bin it's", ["/e/claude-agent-acp/bin it's"]).command);
-    assert_eq!(setting(&spec.env, "CLAUDE_CODE_EXECUTABLE"), Some("/e/claude/bin it's"));
+    assert_eq!(
+        spec.command,
+        CommandSpec::argv("/engines/node/it's bin", ["/engines/claude-agent-acp/it's bin"]).command
+    );
+    assert_eq!(setting(&spec.env, "CLAUDE_CODE_EXECUTABLE"), Some("/engines/claude/it's bin"));
     assert_eq!(setting(&spec.env, "DISABLE_AUTOUPDATER"), Some("1"));
-    assert_eq!(spec.path_entries, ["/e/claude/path", "/e/claude-agent-acp/path", "/e/node/path"]);
+    assert_eq!(spec.path_entries, ["/engines/claude/path", "/engines/claude-agent-acp/path", "/engines/node/path"]);
 }
 
 #[test]
@@ -110,7 +79,7 @@ fn a_session_feeds_the_prompt_by_a_pipe() {
     // base64 of "--help".
     assert_eq!(
         script(session("--help")),
-        r"printf %s LS1oZWxw | base64 -d | '/e/claude/bin it'\''s' -p --output-format stream-json --verbose --model sonnet"
+        r"printf %s LS1oZWxw | base64 -d | '/engines/claude/it'\''s bin' -p --output-format stream-json --verbose --model sonnet"
     );
     let mut input = session("go on");
     input.model = Some("opus; rm -rf /".to_owned());
@@ -128,7 +97,7 @@ fn a_session_is_named_runs_once_and_holds_no_secret() {
     input.name = Some("fix the tests!".to_owned());
     let spec = Claude.to_process_spec(FakeHost::new().agent(), input).unwrap();
     assert_eq!(spec.command.name.as_deref(), Some("cc-fix-the-tests"));
-    assert_eq!(spec.command.cwd.as_deref(), Some("/w"));
+    assert_eq!(spec.command.cwd.as_deref(), Some("/work"));
     assert_eq!(spec.restart, Restart::Never);
     let names: Vec<_> = spec.command.env.iter().map(|setting| setting.name.as_str()).collect();
     assert_eq!(names, ["K", "DISABLE_AUTOUPDATER"]);
@@ -147,13 +116,6 @@ fn permissions_are_skipped_only_when_that_is_asked_for() {
     assert!(script(mode("bypass")).contains(" --dangerously-skip-permissions"));
     assert!(script(mode("acceptEdits")).ends_with(" --permission-mode acceptEdits"));
     assert_eq!(Claude.to_process_spec(FakeHost::new().agent(), mode("all")).unwrap_err().code, "invalid");
-}
-
-#[test]
-fn prompts_that_cannot_be_are_refused() {
-    let refused = |input| Claude.to_process_spec(FakeHost::new().agent(), input).unwrap_err().code;
-    assert_eq!(refused(session(" \n")), "invalid");
-    assert_eq!(refused(session(&"x".repeat(200_000))), "invalid");
 }
 
 /// The script, run by a real shell with a program in the engine's place that prints what it got.
@@ -188,5 +150,5 @@ fn the_answer_tells_whether_it_is_logged_in() {
         assert_eq!(status(code, answer).unwrap_err().code, "process", "{answer}");
     }
     let spec = Claude.auth_status_command(host.agent(), launch(&["ignored"])).unwrap();
-    assert_eq!(spec.command, CommandSpec::argv("/e/claude/bin it's", ["auth", "status"]).command);
+    assert_eq!(spec.command, CommandSpec::argv("/engines/claude/it's bin", ["auth", "status"]).command);
 }

@@ -11,6 +11,7 @@ use super::Streams;
 use super::{Clock, Files, Http, Log, Process, Random, Secrets, Ssh, Stdio, Target, WebSocket, WebSockets};
 use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, ssh, stdio, target, websocket};
 use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
+use crate::bindings::host::wasi::io::error::Error as StreamFailure;
 use crate::bindings::host::wasi::io::streams::{InputStream, OutputStream, StreamError};
 use crate::bindings::host::wasi::random::random;
 use crate::error::Result;
@@ -223,11 +224,16 @@ impl io::Read for Input {
                 }
                 Err(StreamError::Closed) => return Ok(0),
                 Err(StreamError::LastOperationFailed(error)) => {
-                    return Err(io::Error::other(error.to_debug_string()));
+                    return Err(failed(&error));
                 }
             }
         }
     }
+}
+
+/// The host describes an error for those who debug it, on many lines; people read the first one.
+fn failed(error: &StreamFailure) -> io::Error {
+    io::Error::other(error.to_debug_string().lines().next().unwrap_or_default().to_owned())
 }
 
 pub(crate) struct Writer(pub(crate) OutputStream);
@@ -238,7 +244,7 @@ impl io::Write for Writer {
         match self.0.blocking_write_and_flush(&bytes[..length]) {
             Ok(()) => Ok(length),
             Err(StreamError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(StreamError::LastOperationFailed(error)) => Err(io::Error::other(error.to_debug_string())),
+            Err(StreamError::LastOperationFailed(error)) => Err(failed(&error)),
         }
     }
 

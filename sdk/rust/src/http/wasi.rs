@@ -1,17 +1,19 @@
 //! One request through `wasi:http`.
 
-use std::io::{Read as _, Write as _};
-
 use super::{Request, Response};
 use crate::bindings::host::wasi::http::outgoing_handler;
 use crate::bindings::host::wasi::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
-    Scheme,
+    Scheme, http_error_code,
 };
+use crate::bindings::host::wasi::io::poll::poll;
+use crate::bindings::host::wasi::io::streams::{InputStream, StreamError};
 use crate::error::{Error, Result, code};
-use crate::host::real::{Input, Writer};
 
 const OPERATION: &str = "http.send";
+
+/// How much of an answer is read at once.
+const CHUNK: u64 = 64 * 1024;
 
 pub(crate) fn send(request: &Request) -> Result<Response> {
     exchange(request).map_err(|error| error.subject(address_of(&request.url)))
@@ -25,16 +27,23 @@ fn address_of(url: &str) -> &str {
 fn exchange(request: &Request) -> Result<Response> {
     let (outgoing, body) = prepare(request)?;
     let answer = outgoing_handler::handle(outgoing, None).map_err(|error| failure(&error))?;
-    feed(body, &request.body)?;
-    receive(&wait(&answer)?)
+    let unsent = match body {
+        Some(body) => feed(body, &request.body, &answer)?,
+        None => None,
+    };
+    let response = receive(&wait(&answer)?);
+    // Before, it would have ended the exchange.
+    drop(unsent);
+    response
 }
 
-fn prepare(request: &Request) -> Result<(OutgoingRequest, OutgoingBody)> {
+/// The request, and its body where there is one. One that is empty is not there: the host would send it in chunks.
+fn prepare(request: &Request) -> Result<(OutgoingRequest, Option<OutgoingBody>)> {
     let wrong = |what: &str| Error::invalid(OPERATION, format!("{what} cannot be sent"));
     let (scheme, authority, path) = split(&request.url).ok_or_else(|| wrong("this address"))?;
     let mut headers: Vec<(String, Vec<u8>)> =
         request.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-    if !request.body.is_empty() {
+    if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
         headers.push(("content-length".to_owned(), request.body.len().to_string().into_bytes()));
     }
     let fields = Fields::from_list(&headers).map_err(|_| wrong("one of the headers"))?;
@@ -43,7 +52,10 @@ fn prepare(request: &Request) -> Result<(OutgoingRequest, OutgoingBody)> {
     outgoing.set_scheme(Some(&scheme)).map_err(|()| wrong("this scheme"))?;
     outgoing.set_authority(Some(authority)).map_err(|()| wrong("this host name"))?;
     outgoing.set_path_with_query(Some(&path)).map_err(|()| wrong("this path"))?;
-    let body = outgoing.body().map_err(|()| wrong("the body"))?;
+    let body = match request.body.as_slice() {
+        [] => None,
+        _ => Some(outgoing.body().map_err(|()| wrong("the body"))?),
+    };
     Ok((outgoing, body))
 }
 
@@ -79,14 +91,33 @@ fn split(url: &str) -> Option<(Scheme, &str, String)> {
     Some((scheme, authority, path))
 }
 
-fn feed(body: OutgoingBody, content: &[u8]) -> Result<()> {
-    if !content.is_empty() {
-        let stream = body.write().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the body was taken before"))?;
-        Writer(stream)
-            .write_all(content)
-            .map_err(|error| Error::new(code::NETWORK, OPERATION, format!("the request was cut off: {error}")))?;
+/// Gives the body away, and returns what nobody takes any more. That is no error: a server may answer before it has
+/// read everything, and the host may refuse the request. Which of the two it was, the answer says.
+fn feed(body: OutgoingBody, content: &[u8], answer: &FutureIncomingResponse) -> Result<Option<OutgoingBody>> {
+    let stream = body.write().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the body was taken before"))?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        match stream.check_write() {
+            Ok(0) => {
+                let (room, answered) = (stream.subscribe(), answer.subscribe());
+                poll(&[&room, &answered]);
+                if answered.ready() && !room.ready() {
+                    return Ok(Some(body));
+                }
+            }
+            Ok(room) => {
+                let (piece, left) = rest.split_at(rest.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+                if stream.write(piece).is_err() {
+                    return Ok(Some(body));
+                }
+                rest = left;
+            }
+            Err(_) => return Ok(Some(body)),
+        }
     }
-    OutgoingBody::finish(body, None).map_err(|error| failure(&error))
+    drop(stream);
+    OutgoingBody::finish(body, None).map_err(|error| failure(&error))?;
+    Ok(None)
 }
 
 fn wait(answer: &FutureIncomingResponse) -> Result<IncomingResponse> {
@@ -110,39 +141,66 @@ fn receive(response: &IncomingResponse) -> Result<Response> {
         .collect();
     let incoming =
         response.consume().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the answer was read before"))?;
-    let mut body = Vec::new();
-    {
+    let body = {
         let stream =
             incoming.stream().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the answer was read before"))?;
-        Input(stream)
-            .read_to_end(&mut body)
-            .map_err(|error| Error::new(code::NETWORK, OPERATION, format!("the answer was cut off: {error}")))?;
-    }
+        read(&stream)?
+    };
     drop(IncomingBody::finish(incoming));
     Ok(Response { status: response.status(), headers, body })
+}
+
+fn read(stream: &InputStream) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        match stream.blocking_read(CHUNK) {
+            Ok(bytes) => body.extend(bytes),
+            Err(StreamError::Closed) => return Ok(body),
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(failure(&http_error_code(&error).unwrap_or(ErrorCode::HttpResponseIncomplete)));
+            }
+        }
+    }
 }
 
 /// What went wrong below HTTP. A refusal by the host's gate comes as "denied" or "prohibited".
 fn failure(error: &ErrorCode) -> Error {
     let (code, message) = match error {
-        ErrorCode::HttpRequestDenied => (code::DENIED, "this plugin was not granted the address".to_owned()),
+        ErrorCode::HttpRequestDenied => (code::DENIED, "this plugin was not granted the request"),
         ErrorCode::DestinationIpProhibited => {
-            (code::DENIED, "the name stands for an address that this plugin was not granted".to_owned())
+            (code::DENIED, "the name stands for an address that this plugin was not granted")
         }
         ErrorCode::DnsTimeout
         | ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
-        | ErrorCode::HttpResponseTimeout => (code::TIMEOUT, format!("no answer in time ({error:?})")),
-        ErrorCode::ConnectionLimitReached
-        | ErrorCode::HttpResponseBodySize(_)
-        | ErrorCode::HttpResponseHeaderSectionSize(_) => (code::LIMIT, format!("a limit was reached ({error:?})")),
-        ErrorCode::HttpRequestMethodInvalid | ErrorCode::HttpRequestUriInvalid => {
-            (code::INVALID, format!("the request cannot be right ({error:?})"))
+        | ErrorCode::HttpResponseTimeout => (code::TIMEOUT, "no answer in time"),
+        ErrorCode::ConnectionLimitReached => (code::LIMIT, "the call asked for too much"),
+        ErrorCode::HttpRequestBodySize(_) => (code::LIMIT, "the request is larger than what this call may still move"),
+        ErrorCode::HttpResponseBodySize(_) => {
+            let message = "the answer is larger than what the call may still get";
+            return Error::new(code::LIMIT, OPERATION, message).hint("raise `output-mib` in the plugin's grant");
         }
-        ErrorCode::TlsCertificateError => (code::NETWORK, "the server's certificate is not trusted".to_owned()),
-        ErrorCode::InternalError(_) => (code::INTERNAL, "the request failed inside the host".to_owned()),
-        other => (code::NETWORK, format!("the server could not be reached ({other:?})")),
+        ErrorCode::HttpResponseHeaderSectionSize(_) => (code::LIMIT, "the answer's headers are too large"),
+        ErrorCode::HttpRequestMethodInvalid | ErrorCode::HttpRequestUriInvalid => {
+            (code::INVALID, "the request cannot be right")
+        }
+        ErrorCode::DestinationNotFound | ErrorCode::DnsError(_) => (code::NETWORK, "there is no address for the name"),
+        ErrorCode::ConnectionRefused | ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => {
+            (code::NETWORK, "the server could not be reached")
+        }
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete | ErrorCode::HttpProtocolError => {
+            (code::NETWORK, "the connection broke off before the answer was whole, or the answer is not HTTP")
+        }
+        ErrorCode::TlsCertificateError => {
+            let hint = "if a proxy of your company ends TLS, add its certificate to the system's trust store";
+            return Error::new(code::NETWORK, OPERATION, "the server's certificate is not trusted").hint(hint);
+        }
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => {
+            (code::NETWORK, "the server did not agree on TLS")
+        }
+        ErrorCode::InternalError(_) => (code::INTERNAL, "the request failed inside the host"),
+        other => return Error::new(code::NETWORK, OPERATION, format!("the request failed ({other:?})")),
     };
     Error::new(code, OPERATION, message)
 }

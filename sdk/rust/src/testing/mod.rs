@@ -18,8 +18,10 @@
 mod calls;
 mod fake;
 mod files;
+mod launch;
 mod stdio;
 
 pub use calls::Call;
 pub use fake::FakeHost;
+pub use launch::{launch, session};
 pub use stdio::FakeStdio;
