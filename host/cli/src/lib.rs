@@ -10,19 +10,24 @@ mod exit;
 mod output;
 mod progress;
 mod signals;
+mod usage;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 pub use pcoder_core::Bundled;
 use pcoder_core::runtime::Error;
 use pcoder_core::{Pcoder, Surroundings};
 
-use crate::args::{Arguments, Command};
+use crate::args::Command;
 
 /// Everything that the program does. `bundled` are the plugins that it was built with.
 pub fn main(bundled: &'static [Bundled]) -> ExitCode {
-    let arguments = Arguments::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match usage::parse(&words) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     output::start_logging(arguments.verbose);
     let json = arguments.command.json();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -404,3 +404,42 @@ fn errors_are_json_on_standard_error_where_json_was_asked_for() {
         assert!(error["error"]["message"].is_string() && error["error"]["hint"].is_string(), "{error}");
     }
 }
+
+#[test]
+fn a_wrong_command_line_is_json_too_where_json_was_asked_for() {
+    let world = World::without_engines();
+    let record = |args: &[&str]| {
+        let outcome = finish(world.pcoder(args), "");
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{args:?}");
+        let error: Value = serde_json::from_str(&outcome.stderr).unwrap_or_else(|it| panic!("{it}: {outcome:#?}"));
+        assert_eq!((&error["schema_version"], &error["error"]["code"]), (&Value::from(1), &Value::from("invalid")));
+        error["error"].clone()
+    };
+    let misspelled = record(&["engine", "verfy", "x", "--json"]);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&misspelled).expect("JSON"), @r#"
+        {
+          "code": "invalid",
+          "message": "unrecognized subcommand 'verfy'",
+          "operation": "arguments",
+          "subject": "verfy",
+          "hint": "did you mean `verify`? `pcoder engine --help` shows how it is written"
+        }
+        "#);
+    for args in [
+        &["--json"][..],
+        &["--json", "doctor"],
+        &["rum", "--json"],
+        &["run", "--json", "--project"],
+        &["run", "claude", "too much", "--json", "--", "-p"],
+        &["doctor", "--json=yes"],
+        &["engine", "verify", "--json"],
+        &["engine", "install", "--json", "--from", "a", "--offline"],
+    ] {
+        let error = record(args);
+        assert!(error["message"].is_string() && error["hint"].is_string(), "{error}");
+    }
+    // The agent's own `--json` is none of pcoder's.
+    let outcome = finish(world.pcoder(&["run", "codex", "--no-such", "--", "exec", "--json"]), "");
+    assert_eq!(outcome.code, Some(2), "{outcome:#?}");
+    assert!(outcome.stderr.starts_with("error: "), "{outcome:#?}");
+}
