@@ -9,9 +9,6 @@ use serde::Serialize;
 
 use crate::Pcoder;
 
-/// The version of the report's shape.
-pub const SCHEMA: u32 = 1;
-
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +23,6 @@ pub enum Status {
 
 /// One check.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Check {
     /// A stable name, as `engine.claude`.
     pub id: String,
@@ -48,10 +44,7 @@ pub struct Check {
 
 /// All checks.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// [`SCHEMA`].
-    pub schema_version: u32,
     /// pcoder's version.
     pub version: &'static str,
     /// The worst of the checks.
@@ -114,7 +107,7 @@ impl Pcoder {
         checks.extend(self.check_engines().await);
         checks.push(self.check_terminal());
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
-        Report { schema_version: SCHEMA, version: env!("CARGO_PKG_VERSION"), status, checks }
+        Report { version: env!("CARGO_PKG_VERSION"), status, checks }
     }
 
     fn check_runtime(&self) -> Check {

@@ -71,7 +71,7 @@ fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
             })
             .collect();
         print_json(&json!({
-            "schema_version": 1, "folder": pcoder.layout().store.display().to_string(), "engines": engines,
+            "folder": pcoder.layout().store.display().to_string(), "engines": engines,
         }))?;
     } else {
         let rows = engines.iter().map(|it| {
@@ -123,7 +123,7 @@ async fn install(pcoder: &Pcoder, arguments: EngineInstall) -> Result<ExitCode, 
         installed.push(Installed::from(engine));
     }
     if arguments.json.json {
-        print_json(&json!({ "schema_version": 1, "installed": installed }))?;
+        print_json(&json!({ "installed": installed }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -136,7 +136,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
         let problems: Vec<_> =
             report.problems.iter().map(|it| json!({ "path": it.path, "problem": it.kind.words() })).collect();
         print_json(&json!({
-            "schema_version": 1, "name": arguments.name, "whole": whole,
+            "name": arguments.name, "whole": whole,
             "files": report.files, "bytes": report.bytes, "problems": problems,
         }))?;
     } else if whole {
@@ -154,7 +154,7 @@ fn remove(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     let store = pcoder.store()?;
     let removed = store.remove(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     if arguments.json.json {
-        print_json(&json!({ "schema_version": 1, "name": arguments.name, "removed": removed }))?;
+        print_json(&json!({ "name": arguments.name, "removed": removed }))?;
     } else if removed {
         note(&format!("removed {}", arguments.name));
     } else {
@@ -167,7 +167,7 @@ fn prune(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
     let pruned = pcoder.store()?.prune(&[]).map_err(|error| from_engines(&error))?;
     if arguments.json {
         print_json(&json!({
-            "schema_version": 1, "removed": pruned.removed, "in_use": pruned.in_use, "freed_bytes": pruned.freed_bytes,
+            "removed": pruned.removed, "in_use": pruned.in_use, "freed_bytes": pruned.freed_bytes,
         }))?;
     } else {
         for name in &pruned.removed {

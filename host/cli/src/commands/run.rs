@@ -106,7 +106,6 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
         ExitStatus::Signaled(signal) => (None, Some(signal)),
     };
     print_json(&json!({
-        "schema_version": 1,
         "exit_code": exit_code,
         "signal": signal,
         "stdout": String::from_utf8_lossy(&kept.stdout.bytes),

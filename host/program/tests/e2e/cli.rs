@@ -241,10 +241,10 @@ fn doctor_for_scripts() {
     let world = World::new();
     let outcome = finish(world.pcoder(&["doctor", "--json"]), "");
     let report = outcome.json();
-    assert_eq!(fields(&report), BTreeSet::from(["checks", "schemaVersion", "status", "version"]));
+    assert_eq!(fields(&report), BTreeSet::from(["checks", "schema_version", "status", "version"]));
     for check in report["checks"].as_array().expect("a list") {
         assert_eq!(check["status"], "ok", "{check}");
-        let always = BTreeSet::from(["category", "durationMs", "id", "measured", "status"]);
+        let always = BTreeSet::from(["category", "duration_ms", "id", "measured", "status"]);
         assert!(fields(check).is_superset(&always), "{check}");
     }
     assert_eq!((outcome.code, &report["status"]), (Some(0), &Value::from("ok")));
@@ -442,4 +442,37 @@ fn a_wrong_command_line_is_json_too_where_json_was_asked_for() {
     let outcome = finish(world.pcoder(&["run", "codex", "--no-such", "--", "exec", "--json"]), "");
     assert_eq!(outcome.code, Some(2), "{outcome:#?}");
     assert!(outcome.stderr.starts_with("error: "), "{outcome:#?}");
+}
+
+#[test]
+fn every_name_in_json_is_in_snake_case_and_every_answer_has_the_version_of_its_shape() {
+    fn names(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, it)| {
+                found.insert(name.clone());
+                names(it, found);
+            }),
+            Value::Array(items) => items.iter().for_each(|it| names(it, found)),
+            _ => {}
+        }
+    }
+    let world = World::without_engines();
+    let commands: [&[&str]; 8] = [
+        &["list-tools"],
+        &["doctor"],
+        &["engine", "list"],
+        &["engine", "prune"],
+        &["engine", "remove", "codex"],
+        &["plugin", "list"],
+        &["plugin", "inspect", "provider-local"],
+        &["plugin", "inspect", "process-shell"],
+    ];
+    for args in commands {
+        let answer = finish(world.pcoder(&[args, &["--json"]].concat()), "").json();
+        assert_eq!(answer["schema_version"], 1, "{args:?}");
+        let mut found = BTreeSet::new();
+        names(&answer, &mut found);
+        let plain = |name: &String| name.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_');
+        assert!(found.iter().all(plain), "{args:?}: {found:?}");
+    }
 }
