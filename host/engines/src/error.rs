@@ -51,6 +51,8 @@ pub enum Error {
         name: String,
         /// Its version.
         version: String,
+        /// The command that installs it.
+        install: String,
     },
     /// The registry could not be reached, or must not be.
     #[error("cannot download `{package}`: {detail}")]
@@ -202,9 +204,7 @@ impl Error {
                 "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this one has"
                     .to_owned()
             }
-            Self::NotInstalled { name, version } => {
-                format!("`pcoder engine install {name} --version {version}`")
-            }
+            Self::NotInstalled { install, .. } => format!("`{install}`"),
             Self::Offline { tarball, .. } => format!(
                 "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
                  elsewhere and run `pcoder engine install … --from FILE.tgz`"
@@ -305,8 +305,12 @@ mod tests {
 
     #[test]
     fn hints_are_commands() {
-        let error = Error::NotInstalled { name: "claude".into(), version: "0.3.316".into() };
-        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude --version 0.3.316`");
+        let lock = crate::EnginesLock::embedded().unwrap();
+        let platform = crate::Platform::LinuxX64;
+        let error = lock.lookup("claude", Some("0.3.156"), platform).unwrap().not_installed();
+        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude --version 0.3.156`");
         assert_eq!((error.code(), error.subject().as_str()), ("not-installed", "claude"));
+        let error = lock.lookup("claude", None, platform).unwrap().not_installed();
+        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude`");
     }
 }

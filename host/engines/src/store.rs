@@ -150,8 +150,7 @@ impl Store {
     /// As [`find`](Self::find), and `not-installed`.
     pub fn require(&self, name: &str, version: Option<&str>) -> Result<InstalledEngine> {
         let locked = self.inner.lookup(name, version)?;
-        self.find(name, version)?
-            .ok_or_else(|| Error::NotInstalled { name: locked.name.to_owned(), version: locked.version.to_owned() })
+        self.find(name, version)?.ok_or_else(|| locked.not_installed())
     }
 
     /// The engine, and a guard: while it lives, no process removes or replaces the engine.

@@ -72,7 +72,7 @@ impl Store {
         let locked = self.inner.lookup(name, version)?;
         let folder = self.inner.engine_folder(locked);
         if self.inner.inspect(locked)? == Condition::Missing {
-            return Err(Error::NotInstalled { name: locked.name.to_owned(), version: locked.version.to_owned() });
+            return Err(locked.not_installed());
         }
         let _hold = Hold::take(&self.inner.locks, &locked.key(), &locked.subject())?;
         let damaged = |detail: &str| Error::Integrity {

@@ -319,7 +319,7 @@ fn an_engine_that_is_not_there_is_an_error_and_its_absence_none() {
         error: `codex` 0.166.0 is not installed
           in engine: codex
 
-        hint: `pcoder engine install codex --version 0.166.0`
+        hint: `pcoder engine install codex`
         ");
     insta::assert_snapshot!(finish(world.pcoder(&["engine", "remove", "codex"]), "").shown(), @r"
         exit 0

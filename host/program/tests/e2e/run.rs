@@ -230,9 +230,19 @@ fn a_missing_engine_fails_at_once_where_nobody_watches() {
         error: `claude` 0.3.316 is not installed
           in engine: claude
 
-        hint: `pcoder engine install claude --version 0.3.316`
+        hint: `pcoder engine install claude`
         ");
     assert!(!world.path("pcoder/engines/claude").exists(), "nothing was downloaded");
+    // Another version than the default one must be named.
+    let other = ["run", "claude", "--engine-version", "0.3.156", "--", "-p", "x"];
+    snapshot!(world, finish(world.pcoder(&other), ""), @r"
+        exit 3
+        -- stderr
+        error: `claude` 0.3.156 is not installed
+          in engine: claude
+
+        hint: `pcoder engine install claude --version 0.3.156`
+        ");
 }
 
 #[test]
@@ -276,7 +286,7 @@ fn errors_are_json_on_standard_error_where_json_was_asked_for() {
             "message": "`claude` 0.3.316 is not installed",
             "operation": "engine",
             "subject": "claude",
-            "hint": "`pcoder engine install claude --version 0.3.316`"
+            "hint": "`pcoder engine install claude`"
           }
         }
         "#);
