@@ -132,6 +132,9 @@ pub(crate) struct EngineInstall {
     /// Another npm registry than npm's configuration names
     #[arg(long, value_name = "URL")]
     pub(crate) registry: Option<String>,
+    /// Install again what is there already
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) force: bool,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,

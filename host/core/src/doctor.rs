@@ -235,7 +235,7 @@ impl Pcoder {
                         status: Status::Fail,
                         measured: says,
                         expected: Some(format!("{} {} that runs", engine.name, engine.version)),
-                        remedy: Some(format!("`pcoder engine remove {}`, then {install}", engine.name)),
+                        remedy: Some(format!("`pcoder engine install {} --force`", engine.name)),
                     },
                 },
                 Condition::Missing => Finding::warning(

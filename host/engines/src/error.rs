@@ -54,6 +54,18 @@ pub enum Error {
         /// The command that installs it.
         install: String,
     },
+    /// Something is at the engine's place, and not what was installed.
+    #[error("`{name}` {version} is damaged: {detail}")]
+    Damaged {
+        /// The engine.
+        name: String,
+        /// Its version.
+        version: String,
+        /// What is wrong.
+        detail: String,
+        /// The command that replaces it.
+        install: String,
+    },
     /// The registry could not be reached, or must not be.
     #[error("cannot download `{package}`: {detail}")]
     Offline {
@@ -164,7 +176,7 @@ impl Error {
             Self::NotInstalled { .. } => "not-installed",
             Self::Offline { .. } => "offline",
             Self::Registry { .. } | Self::Certificate { .. } => "registry",
-            Self::Integrity { .. } | Self::Archive { .. } => "integrity",
+            Self::Integrity { .. } | Self::Archive { .. } | Self::Damaged { .. } => "integrity",
             Self::DiskFull { .. } => "disk-full",
             Self::Cancelled { .. } => "cancelled",
             Self::Locked { .. } => "locked",
@@ -179,7 +191,8 @@ impl Error {
             Self::UnknownEngine { name, .. }
             | Self::UnknownVersion { name, .. }
             | Self::UnsupportedPlatform { name, .. }
-            | Self::NotInstalled { name, .. } => name.clone(),
+            | Self::NotInstalled { name, .. }
+            | Self::Damaged { name, .. } => name.clone(),
             Self::Offline { package, .. }
             | Self::Registry { package, .. }
             | Self::Certificate { package, .. }
@@ -205,6 +218,7 @@ impl Error {
                     .to_owned()
             }
             Self::NotInstalled { install, .. } => format!("`{install}`"),
+            Self::Damaged { install, .. } => format!("`{install}` replaces it"),
             Self::Offline { tarball, .. } => format!(
                 "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
                  elsewhere and run `pcoder engine install … --from FILE.tgz`"

@@ -181,6 +181,11 @@ impl Locked<'_> {
         let (name, version) = (self.name.to_owned(), self.version.to_owned());
         Error::NotInstalled { name, version, install: self.install_command() }
     }
+
+    pub(crate) fn damaged(&self, detail: String) -> Error {
+        let (name, version) = (self.name.to_owned(), self.version.to_owned());
+        Error::Damaged { name, version, detail, install: self.install_command() }
+    }
 }
 
 impl EnginesLock {

@@ -97,6 +97,7 @@ pub(crate) async fn install_one(
         registry: how.registry.clone(),
         online: !how.offline,
         from: how.from.clone(),
+        force: how.force,
         progress: Arc::clone(&bar) as Arc<dyn Progress>,
         cancel: cancel.clone(),
     };
@@ -132,12 +133,15 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     let store = pcoder.store()?;
     let report = store.verify(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     let whole = report.problems.is_empty();
+    let locked = store.lock().lookup(&arguments.name, arguments.version.as_deref(), store.platform());
+    let remedy = format!("`{}`", locked.map_err(|error| from_engines(&error))?.install_command());
     if arguments.json.json {
         let problems: Vec<_> =
             report.problems.iter().map(|it| json!({ "path": it.path, "problem": it.kind.words() })).collect();
         print_json(&json!({
             "name": arguments.name, "whole": whole,
             "files": report.files, "bytes": report.bytes, "problems": problems,
+            "remedy": (!whole).then_some(remedy),
         }))?;
     } else if whole {
         print(&format!("{} is whole: {} files, {}\n", arguments.name, report.files, size(report.bytes)))?;
@@ -145,7 +149,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
         for problem in &report.problems {
             print(&format!("{}: {}\n", problem.path, problem.kind.words()))?;
         }
-        note(&format!("mend it: `pcoder engine remove {0}`, then `pcoder engine install {0}`", arguments.name));
+        note(&format!("mend it: {remedy}"));
     }
     Ok(ExitCode::from(if whole { 0 } else { 5 }))
 }

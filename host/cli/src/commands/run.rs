@@ -67,6 +67,7 @@ pub(crate) async fn install_missing(
         names: Vec::new(),
         version: None,
         registry: None,
+        force: false,
         offline: false,
         from: None,
         json: Json { json: false },
