@@ -2,11 +2,11 @@
 
 use pcoder_sdk::host::AgentHost;
 use pcoder_sdk::{
-    Agent, AgentInfo, AuthState, CommandSpec, Engine, Error, Launch, Output, ProcessSpec, Result, SessionInput,
-    Setting, is_true,
+    Agent, AgentInfo, AuthState, CommandSpec, Engine, Launch, Output, ProcessSpec, Result, SessionInput, Setting,
+    is_true,
 };
 
-use crate::{auth, session};
+use crate::{auth, self_update, session};
 
 /// The engine's name in the store.
 const ENGINE: &str = "claude";
@@ -14,9 +14,6 @@ const ENGINE: &str = "claude";
 const ADAPTER: &str = "claude-agent-acp";
 /// What runs the adapter.
 const NODE: &str = "node";
-
-/// The subcommands that would replace the engine with another one.
-const SELF_UPDATES: [&str; 3] = ["update", "upgrade", "install"];
 
 /// Claude Code.
 #[derive(Default)]
@@ -53,13 +50,13 @@ impl Agent for Claude {
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        refuse_self_update(&launch)?;
+        self_update::refuse(&launch)?;
         let engine = launch.engine(ENGINE)?;
         Ok(on_engine(&launch, engine, launch.args.clone()).named("claude"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
-        refuse_self_update(&input.launch)?;
+        self_update::refuse(&input.launch)?;
         let engine = input.launch.engine(ENGINE)?;
         let name = session::name(&input);
         let mut spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).named(name);
@@ -111,23 +108,6 @@ fn environment(launch: &Launch) -> Vec<Setting> {
         env.push(Setting::new("IS_SANDBOX", "1"));
     }
     env
-}
-
-/// The first word decides: everything before it would be an option with a value of its own, and guessing which ones
-/// take a value would refuse prompts that begin with "update".
-fn refuse_self_update(launch: &Launch) -> Result<()> {
-    let Some(word) = launch.args.first().filter(|word| SELF_UPDATES.contains(&word.as_str())) else {
-        return Ok(());
-    };
-    if is_true(&launch.options, "allow-tool-update") {
-        return Ok(());
-    }
-    Err(Error::unsupported(
-        "agent.command",
-        format!("`claude {word}` would replace the engine, and pcoder keeps engines at verified versions"),
-    )
-    .subject("claude")
-    .hint("`pcoder engine install claude` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway"))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use pcoder_sdk::host::AgentHost;
 use pcoder_sdk::{
     Agent, AgentInfo, AuthState, CommandSpec, Engine, Error, ExitStatus, Launch, Output, ProcessSpec, Result,
-    SessionInput, Setting, code, is_true, setting, text,
+    SessionInput, Setting, code, setting, text,
 };
 
-use crate::session;
+use crate::{self_update, session};
 
 /// The engine's name in the store.
 const ENGINE: &str = "codex";
@@ -14,9 +14,6 @@ const ENGINE: &str = "codex";
 const ADAPTER: &str = "codex-acp";
 /// What runs the adapter.
 const NODE: &str = "node";
-
-/// The subcommands that would replace the engine with another one.
-const SELF_UPDATES: [&str; 2] = ["update", "upgrade"];
 
 /// Codex.
 #[derive(Default)]
@@ -53,13 +50,13 @@ impl Agent for Codex {
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        refuse_self_update(&launch)?;
+        self_update::refuse(&launch)?;
         let engine = launch.engine(ENGINE)?;
         Ok(on_engine(&launch, engine, launch.args.clone()).named("codex"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
-        refuse_self_update(&input.launch)?;
+        self_update::refuse(&input.launch)?;
         let engine = input.launch.engine(ENGINE)?;
         let mut spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).named(session::name(&input));
         spec.cwd = Some(input.launch.cwd.clone());
@@ -127,21 +124,6 @@ fn on_engine(launch: &Launch, engine: &Engine, args: Vec<String>) -> CommandSpec
     spec.env.clone_from(&launch.env);
     spec.path_entries.clone_from(&engine.path_entries);
     spec
-}
-
-fn refuse_self_update(launch: &Launch) -> Result<()> {
-    let Some(word) = launch.args.first().filter(|word| SELF_UPDATES.contains(&word.as_str())) else {
-        return Ok(());
-    };
-    if is_true(&launch.options, "allow-tool-update") {
-        return Ok(());
-    }
-    Err(Error::unsupported(
-        "agent.command",
-        format!("`codex {word}` would replace the engine, and pcoder keeps engines at verified versions"),
-    )
-    .subject("codex")
-    .hint("`pcoder engine install codex` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! What the host gives comes as an argument ([`host::ProviderHost`] and its siblings), so a plugin's logic is tested
 //! natively against [`testing::FakeHost`], without WebAssembly. What every backend needs is here once: quoting for a
 //! shell ([`shell`]), files by running commands ([`exec_files`]), trying again ([`retry`]), HTTP and what its statuses
-//! mean ([`http`]), paths ([`path`]) and names ([`name`]).
+//! mean ([`http`]), paths ([`path`]), names ([`name`]), and the words of another program's command line ([`words`]).
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 #[doc(hidden)]
@@ -35,6 +35,7 @@ pub mod shell;
 pub mod testing;
 pub mod text;
 pub mod types;
+pub mod words;
 
 pub use agent::{Agent, AgentExport};
 pub use credentials::{Credentials, CredentialsExport, install_file, quotable_secret};

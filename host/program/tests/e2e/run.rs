@@ -267,9 +267,19 @@ fn an_agent_may_not_replace_its_verified_engine() {
         error: `claude update` would replace the engine, and pcoder keeps engines at verified versions
           in agent.command: claude
 
-        hint: `pcoder engine install claude` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway
+        hint: `pcoder engine install claude --version VERSION` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway
         ");
+    for line in
+        [&["run", "claude", "--", "--model", "opus", "update"][..], &["run", "codex", "--", "-c", "x=y", "update"]]
+    {
+        assert_eq!(finish(world.pcoder(line), "").code, Some(3), "{line:?}");
+    }
     assert!(!world.asked(""), "nothing was started");
+    // A prompt is a prompt.
+    let outcome = finish(world.run("claude", &world.project("p"), &["-p", "update"]), "");
+    assert_eq!(outcome.printed().trim(), "offline model: update");
+    let outcome = finish(world.run("codex", &world.project("p"), &["exec", "--skip-git-repo-check", "update"]), "");
+    assert_eq!(outcome.printed().trim(), "offline model: update");
 }
 
 #[test]
