@@ -7,6 +7,8 @@
 mod args;
 mod commands;
 mod exit;
+#[cfg(test)]
+mod hints;
 mod output;
 mod progress;
 mod signals;

@@ -252,7 +252,7 @@ impl Pcoder {
                 Condition::Unsupported(why) => Finding::warning(
                     why.clone(),
                     "a build for this platform",
-                    "run it on another machine: `--provider`",
+                    "use a machine that it is published for; `pcoder engine list` shows what this one has",
                 ),
                 _ => Finding::ok(engine.version.clone()),
             };

@@ -51,7 +51,7 @@ pub enum Error {
         name: String,
         /// Its version.
         version: String,
-        /// The command that installs it.
+        /// The hint: the command that installs it.
         install: String,
     },
     /// Something is at the engine's place, and not what was installed.
@@ -63,7 +63,7 @@ pub enum Error {
         version: String,
         /// What is wrong.
         detail: String,
-        /// The command that replaces it.
+        /// For the hint: the command that replaces it.
         install: String,
     },
     /// The registry could not be reached, or must not be.
@@ -217,8 +217,8 @@ impl Error {
                 "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this one has"
                     .to_owned()
             }
-            Self::NotInstalled { install, .. } => format!("`{install}`"),
-            Self::Damaged { install, .. } => format!("`{install}` replaces it"),
+            Self::NotInstalled { install, .. } => install.clone(),
+            Self::Damaged { install, .. } => format!("{install} replaces it"),
             Self::Offline { tarball, .. } => format!(
                 "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
                  elsewhere and run `pcoder engine install … --from FILE.tgz`"

@@ -171,20 +171,20 @@ impl Locked<'_> {
         format!("{} {}", self.name, self.version)
     }
 
-    /// The command that installs it, as short as it can be.
-    pub fn install_command(&self) -> String {
+    /// The command that installs it, as short as it can be, in backticks as every hint has it.
+    pub fn install_hint(&self) -> String {
         let version = if self.default { String::new() } else { format!(" --version {}", self.version) };
-        format!("pcoder engine install {}{version}", self.name)
+        format!("`pcoder engine install {}{version}`", self.name)
     }
 
     pub(crate) fn not_installed(&self) -> Error {
         let (name, version) = (self.name.to_owned(), self.version.to_owned());
-        Error::NotInstalled { name, version, install: self.install_command() }
+        Error::NotInstalled { name, version, install: self.install_hint() }
     }
 
     pub(crate) fn damaged(&self, detail: String) -> Error {
         let (name, version) = (self.name.to_owned(), self.version.to_owned());
-        Error::Damaged { name, version, detail, install: self.install_command() }
+        Error::Damaged { name, version, detail, install: self.install_hint() }
     }
 }
 

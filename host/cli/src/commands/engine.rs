@@ -134,7 +134,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     let report = store.verify(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     let whole = report.problems.is_empty();
     let locked = store.lock().lookup(&arguments.name, arguments.version.as_deref(), store.platform());
-    let remedy = format!("`{}`", locked.map_err(|error| from_engines(&error))?.install_command());
+    let remedy = locked.map_err(|error| from_engines(&error))?.install_hint();
     if arguments.json.json {
         let problems: Vec<_> =
             report.problems.iter().map(|it| json!({ "path": it.path, "problem": it.kind.words() })).collect();
