@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 pub use pcoder_core::Bundled;
 use pcoder_core::runtime::Error;
+use pcoder_core::runtime::process::{GuardCommand, guard};
 use pcoder_core::{Pcoder, Surroundings};
 
 use crate::args::Command;
@@ -30,6 +31,10 @@ pub fn main(bundled: &'static [Bundled]) -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Command::Guard = arguments.command {
+        guard(std::io::stdin().lock());
+        return ExitCode::SUCCESS;
+    }
     output::start_logging(arguments.verbose);
     let json = arguments.command.json();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -50,6 +55,12 @@ async fn dispatch(command: Command, bundled: &'static [Bundled]) -> Result<ExitC
         return commands::precompile::precompile(&arguments);
     }
     let pcoder = Pcoder::new(surroundings()?, bundled, true)?;
+    pcoder.processes().guard_with(GuardCommand {
+        // This very program, also when its file was replaced or removed meanwhile.
+        program: "/proc/self/exe".into(),
+        name: "pcoder".into(),
+        args: vec!["__guard".into()],
+    });
     match command {
         Command::Run(arguments) => commands::run::run(&pcoder, arguments).await,
         Command::ListTools(arguments) => commands::tools::list(&pcoder, &arguments).await,
@@ -58,6 +69,7 @@ async fn dispatch(command: Command, bundled: &'static [Bundled]) -> Result<ExitC
         Command::Plugin(arguments) => commands::plugin::plugin(&pcoder, &arguments),
         Command::Demo(arguments) => commands::demo::demo(&pcoder, arguments).await,
         Command::Precompile(arguments) => commands::precompile::precompile(&arguments),
+        Command::Guard => Ok(ExitCode::SUCCESS),
     }
 }
 
