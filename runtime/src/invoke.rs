@@ -203,7 +203,7 @@ impl Plugin {
 
 fn timed_out(operation: &'static str, wall: Option<Duration>) -> Error {
     Error::new(code::TIMEOUT, operation, format!("it did not end within {} s", wall.unwrap_or_default().as_secs()))
-        .hint("try again, or raise `wall-seconds` in the plugin's grant")
+        .hint("try again; if it needs longer, the plugin asks for `wall-seconds` too low in its manifest")
 }
 
 /// Where in a component the functions of its kind are. They are looked up when it is loaded; of a fresh instance, only

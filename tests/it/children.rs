@@ -202,3 +202,43 @@ fn a_sole_parent_does_not_end_the_processes_of_other_calls() {
     }
     assert_eq!(children, 0, "somebody is left");
 }
+
+/// What takes too long has stopped.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(done.send(work())));
+    wait.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+#[test]
+fn a_guard_ends_what_a_killed_process_ran() {
+    let (itself, plain) = (("itself", "sh -c 'echo ready; exec sleep 1000'"), "sh -c 'echo ready; exec sleep 1000' &");
+    for (name, script) in ESCAPES.into_iter().chain([itself, ("its own group", plain)]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = fifo(&folder);
+        // All of it has the pipe open, and tells on it.
+        let script = format!("exec >{}; {script}\nexec sleep 1000", path.display());
+        let mut helper = Command::new(env!("CARGO_BIN_EXE_sole-parent"));
+        // In a group of its own, so that all of the group can be killed.
+        std::os::unix::process::CommandExt::process_group(&mut helper, 0);
+        let mut helper = helper.args(["guarded", &script]).spawn().expect("the helper");
+        let mut pipe = in_time("it runs", move || {
+            let mut pipe = std::fs::File::open(path).expect("a pipe");
+            let mut ready = [0; 6];
+            std::io::Read::read_exact(&mut pipe, &mut ready).expect("a line");
+            assert_eq!(&ready, b"ready\n");
+            pipe
+        });
+        let group = rustix::process::Pid::from_child(&helper);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).expect("it runs");
+        helper.wait().expect("it was killed");
+        in_time(name, move || std::io::copy(&mut pipe, &mut std::io::sink()).expect("the pipe's end"));
+    }
+}
+
+#[test]
+fn a_guard_ends_with_what_it_guards() {
+    let (answers, children) = sole_parent("guarded", &["echo one", "echo two", &format!("{NAMELESS}\necho three")]);
+    assert_eq!(answers.len(), 3);
+    assert_eq!(children, 0, "somebody is left");
+}

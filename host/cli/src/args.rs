@@ -46,6 +46,9 @@ pub(crate) enum Command {
     #[command(after_help = "Installs the pinned engines where they are missing, starts a model server inside this \
                             program, and lets the real Claude Code and Codex answer and change a file.")]
     Demo(Demo),
+    /// End what a pcoder that was killed ran; started by pcoder
+    #[command(name = "__guard", hide = true)]
+    Guard,
     /// Compile components ahead of time; for the build
     #[command(name = "__precompile", hide = true)]
     Precompile(Precompile),
@@ -61,7 +64,7 @@ impl Command {
             Self::Plugin(Plugin::List(arguments)) => arguments.json,
             Self::Plugin(Plugin::Inspect(arguments)) => arguments.json.json,
             Self::Demo(arguments) => arguments.json,
-            Self::Precompile(_) => false,
+            Self::Guard | Self::Precompile(_) => false,
         }
     }
 }
@@ -132,6 +135,9 @@ pub(crate) struct EngineInstall {
     /// Another npm registry than npm's configuration names
     #[arg(long, value_name = "URL")]
     pub(crate) registry: Option<String>,
+    /// Install again what is there already
+    #[arg(long, conflicts_with = "offline")]
+    pub(crate) force: bool,
     /// Do not use the network
     #[arg(long)]
     pub(crate) offline: bool,

@@ -7,22 +7,34 @@
 mod args;
 mod commands;
 mod exit;
+#[cfg(test)]
+mod hints;
 mod output;
 mod progress;
 mod signals;
+mod usage;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 pub use pcoder_core::Bundled;
 use pcoder_core::runtime::Error;
+use pcoder_core::runtime::process::{GuardCommand, guard};
 use pcoder_core::{Pcoder, Surroundings};
 
-use crate::args::{Arguments, Command};
+use crate::args::Command;
 
 /// Everything that the program does. `bundled` are the plugins that it was built with.
 pub fn main(bundled: &'static [Bundled]) -> ExitCode {
-    let arguments = Arguments::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match usage::parse(&words) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    if let Command::Guard = arguments.command {
+        guard(std::io::stdin().lock());
+        return ExitCode::SUCCESS;
+    }
     output::start_logging(arguments.verbose);
     let json = arguments.command.json();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -43,6 +55,12 @@ async fn dispatch(command: Command, bundled: &'static [Bundled]) -> Result<ExitC
         return commands::precompile::precompile(&arguments);
     }
     let pcoder = Pcoder::new(surroundings()?, bundled, true)?;
+    pcoder.processes().guard_with(GuardCommand {
+        // This very program, also when its file was replaced or removed meanwhile.
+        program: "/proc/self/exe".into(),
+        name: "pcoder".into(),
+        args: vec!["__guard".into()],
+    });
     match command {
         Command::Run(arguments) => commands::run::run(&pcoder, arguments).await,
         Command::ListTools(arguments) => commands::tools::list(&pcoder, &arguments).await,
@@ -51,6 +69,7 @@ async fn dispatch(command: Command, bundled: &'static [Bundled]) -> Result<ExitC
         Command::Plugin(arguments) => commands::plugin::plugin(&pcoder, &arguments),
         Command::Demo(arguments) => commands::demo::demo(&pcoder, arguments).await,
         Command::Precompile(arguments) => commands::precompile::precompile(&arguments),
+        Command::Guard => Ok(ExitCode::SUCCESS),
     }
 }
 

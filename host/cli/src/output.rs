@@ -8,6 +8,7 @@ use comfy_table::{ContentArrangement, Table};
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::error::code;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::exit;
 
@@ -43,13 +44,7 @@ pub(crate) fn note(line: &str) {
 /// Shows an error and turns it into an exit code: message, subject, hint; or the record itself, for scripts.
 pub(crate) fn fail(error: &Error, json: bool) -> ExitCode {
     if json {
-        #[derive(Serialize)]
-        struct Failure<'a> {
-            schema_version: u32,
-            error: &'a Error,
-        }
-        let failure = Failure { schema_version: 1, error };
-        if let Ok(text) = serde_json::to_string(&failure) {
+        if let Ok(text) = serde_json::to_string(&Answer::new(&json!({ "error": error }))) {
             anstream::eprintln!("{text}");
         }
         return ExitCode::from(exit::of_error(error));
@@ -78,12 +73,43 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// A result as JSON, indented, with a line end.
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    let mut text =
-        serde_json::to_string_pretty(value).map_err(|error| Error::new(code::INTERNAL, "print", error.to_string()))?;
+/// What scripts read, of every command: the version of its shape, then its own fields, in snake case.
+#[derive(Serialize)]
+struct Answer<'a, T> {
+    schema_version: u32,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+impl<'a, T: Serialize> Answer<'a, T> {
+    fn new(fields: &'a T) -> Self {
+        Self { schema_version: 1, fields }
+    }
+}
+
+/// A result as JSON, indented, with a line end. `fields` is a record; the version of its shape is put in front.
+pub(crate) fn print_json(fields: &impl Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_string_pretty(&Answer::new(fields)).map_err(|error| not_json(&error))?;
     text.push('\n');
     print(&text)
+}
+
+/// A record whose fields are named as in a manifest, with the names that JSON has everywhere else.
+pub(crate) fn snake_case(record: &impl Serialize) -> Result<Value, Error> {
+    fn renamed(value: Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                Value::Object(fields.into_iter().map(|(name, it)| (name.replace('-', "_"), renamed(it))).collect())
+            }
+            Value::Array(items) => Value::Array(items.into_iter().map(renamed).collect()),
+            other => other,
+        }
+    }
+    serde_json::to_value(record).map(renamed).map_err(|error| not_json(&error))
+}
+
+fn not_json(error: &serde_json::Error) -> Error {
+    Error::new(code::INTERNAL, "print", error.to_string())
 }
 
 /// A table without lines, that scripts can still cut into columns.
@@ -104,4 +130,17 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 /// Bytes, as people say them.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifests_fields_are_named_as_all_of_json_is() {
+        use pcoder_core::runtime::manifest::LimitsRequest;
+        let limits = LimitsRequest { cpu_seconds: Some(1), memory_mib: Some(2), ..LimitsRequest::default() };
+        let shown = snake_case(&json!({ "asks": [limits] })).expect("a record");
+        assert_eq!(shown, json!({ "asks": [{ "cpu_seconds": 1, "memory_mib": 2 }] }));
+    }
 }

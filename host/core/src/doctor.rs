@@ -9,9 +9,6 @@ use serde::Serialize;
 
 use crate::Pcoder;
 
-/// The version of the report's shape.
-pub const SCHEMA: u32 = 1;
-
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +23,6 @@ pub enum Status {
 
 /// One check.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Check {
     /// A stable name, as `engine.claude`.
     pub id: String,
@@ -48,10 +44,7 @@ pub struct Check {
 
 /// All checks.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// [`SCHEMA`].
-    pub schema_version: u32,
     /// pcoder's version.
     pub version: &'static str,
     /// The worst of the checks.
@@ -114,7 +107,7 @@ impl Pcoder {
         checks.extend(self.check_engines().await);
         checks.push(self.check_terminal());
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
-        Report { schema_version: SCHEMA, version: env!("CARGO_PKG_VERSION"), status, checks }
+        Report { version: env!("CARGO_PKG_VERSION"), status, checks }
     }
 
     fn check_runtime(&self) -> Check {
@@ -242,7 +235,7 @@ impl Pcoder {
                         status: Status::Fail,
                         measured: says,
                         expected: Some(format!("{} {} that runs", engine.name, engine.version)),
-                        remedy: Some(format!("`pcoder engine remove {}`, then {install}", engine.name)),
+                        remedy: Some(format!("`pcoder engine install {} --force`", engine.name)),
                     },
                 },
                 Condition::Missing => Finding::warning(
@@ -259,7 +252,7 @@ impl Pcoder {
                 Condition::Unsupported(why) => Finding::warning(
                     why.clone(),
                     "a build for this platform",
-                    "run it on another machine: `--provider`",
+                    "use a machine that it is published for; `pcoder engine list` shows what this one has",
                 ),
                 _ => Finding::ok(engine.version.clone()),
             };

@@ -22,6 +22,8 @@ pub struct Installing {
     pub online: bool,
     /// A tarball that is here already.
     pub from: Option<std::path::PathBuf>,
+    /// Install it again, also when it is there and whole.
+    pub force: bool,
     /// Who is told.
     pub progress: Arc<dyn Progress>,
     /// Ends it.
@@ -48,6 +50,7 @@ impl Pcoder {
             }
         };
         let mut options = InstallOptions::new(source);
+        options.force = how.force;
         options.environment = environment;
         options.pcoder_version = env!("CARGO_PKG_VERSION").to_owned();
         store

@@ -190,13 +190,13 @@ impl Pcoder {
         }
         let names = self.names(kind).iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let (what, list) = match kind {
-            Kind::Agent => ("tool", "pcoder list-tools"),
-            Kind::Provider => ("provider", "pcoder plugin list"),
-            _ => ("plugin", "pcoder plugin list"),
+            Kind::Agent => ("tool", "`pcoder list-tools`"),
+            Kind::Provider => ("provider", "`pcoder plugin list`"),
+            _ => ("plugin", "`pcoder plugin list`"),
         };
         Error::new(code::NOT_FOUND, "plugin", format!("there is no {what} of that name"))
             .subject(shown)
-            .hint(format!("choose one of {names}; `{list}` shows them"))
+            .hint(format!("choose one of {names}; {list} shows them"))
     }
 
     /// What a call gets that reaches nothing but what `called` says.

@@ -68,7 +68,11 @@ async fn run(words: &[String], start: Instant) -> Result<(), Error> {
             let report = store.verify(name, version)?;
             println!("{report:?}");
             if !report.problems.is_empty() {
-                return Err(Error::NotInstalled { name: name.to_owned(), version: "whole".to_owned() });
+                return Err(Error::Invalid {
+                    subject: name.to_owned(),
+                    detail: "it is not whole".to_owned(),
+                    hint: "install it again".to_owned(),
+                });
             }
         }
         "remove" => println!("{}", store.remove(name, version)?),

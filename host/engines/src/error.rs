@@ -51,6 +51,20 @@ pub enum Error {
         name: String,
         /// Its version.
         version: String,
+        /// The hint: the command that installs it.
+        install: String,
+    },
+    /// Something is at the engine's place, and not what was installed.
+    #[error("`{name}` {version} is damaged: {detail}")]
+    Damaged {
+        /// The engine.
+        name: String,
+        /// Its version.
+        version: String,
+        /// What is wrong.
+        detail: String,
+        /// For the hint: the command that replaces it.
+        install: String,
     },
     /// The registry could not be reached, or must not be.
     #[error("cannot download `{package}`: {detail}")]
@@ -162,7 +176,7 @@ impl Error {
             Self::NotInstalled { .. } => "not-installed",
             Self::Offline { .. } => "offline",
             Self::Registry { .. } | Self::Certificate { .. } => "registry",
-            Self::Integrity { .. } | Self::Archive { .. } => "integrity",
+            Self::Integrity { .. } | Self::Archive { .. } | Self::Damaged { .. } => "integrity",
             Self::DiskFull { .. } => "disk-full",
             Self::Cancelled { .. } => "cancelled",
             Self::Locked { .. } => "locked",
@@ -177,7 +191,8 @@ impl Error {
             Self::UnknownEngine { name, .. }
             | Self::UnknownVersion { name, .. }
             | Self::UnsupportedPlatform { name, .. }
-            | Self::NotInstalled { name, .. } => name.clone(),
+            | Self::NotInstalled { name, .. }
+            | Self::Damaged { name, .. } => name.clone(),
             Self::Offline { package, .. }
             | Self::Registry { package, .. }
             | Self::Certificate { package, .. }
@@ -202,9 +217,8 @@ impl Error {
                 "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this one has"
                     .to_owned()
             }
-            Self::NotInstalled { name, version } => {
-                format!("`pcoder engine install {name} --version {version}`")
-            }
+            Self::NotInstalled { install, .. } => install.clone(),
+            Self::Damaged { install, .. } => format!("{install} replaces it"),
             Self::Offline { tarball, .. } => format!(
                 "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
                  elsewhere and run `pcoder engine install … --from FILE.tgz`"
@@ -305,8 +319,12 @@ mod tests {
 
     #[test]
     fn hints_are_commands() {
-        let error = Error::NotInstalled { name: "claude".into(), version: "0.3.316".into() };
-        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude --version 0.3.316`");
+        let lock = crate::EnginesLock::embedded().unwrap();
+        let platform = crate::Platform::LinuxX64;
+        let error = lock.lookup("claude", Some("0.3.156"), platform).unwrap().not_installed();
+        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude --version 0.3.156`");
         assert_eq!((error.code(), error.subject().as_str()), ("not-installed", "claude"));
+        let error = lock.lookup("claude", None, platform).unwrap().not_installed();
+        assert_eq!(error.hint().unwrap(), "`pcoder engine install claude`");
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::download::{Job, PART_FROM};
 use crate::error::{At, Error, Result, free_space};
 use crate::files;
+use crate::findings::{Stamps, write_whole};
 use crate::http::{Http, Patience};
 use crate::install_lock::{InstallLock, Waited};
 use crate::ledger::{Facts, FileRecord, Ledger, PackageRecord, TREE};
@@ -51,6 +52,8 @@ pub struct InstallOptions {
     pub source: Source,
     /// How patient with the network.
     pub patience: Patience,
+    /// Install it again, also when it is there and whole.
+    pub force: bool,
     /// Ask the engine for its version before it is put in place.
     pub smoke: bool,
     /// The process's environment, for what a program needs to start at all.
@@ -65,6 +68,7 @@ impl InstallOptions {
         Self {
             source,
             patience: Patience::default(),
+            force: false,
             smoke: true,
             environment: Environment::default(),
             pcoder_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -73,7 +77,10 @@ impl InstallOptions {
 }
 
 impl Store {
-    /// Installs an engine, or returns at once when it is there. Two at once, in one process or several, download once.
+    /// Installs an engine, or finds it there. Two at once, in one process or several, download once.
+    ///
+    /// An engine that nobody touched since it was known to be whole is found at once. One whose files have other times is
+    /// read, and replaced when it is not what was installed.
     ///
     /// Cancelling the token, or dropping the future, ends it; what was downloaded is gone on with the next time.
     ///
@@ -88,9 +95,6 @@ impl Store {
         cancel: CancellationToken,
     ) -> Result<InstalledEngine> {
         let locked = self.inner.lookup(name, version)?;
-        if let Condition::Installed(engine) = self.inner.inspect(locked)? {
-            return Ok(engine);
-        }
         // A task of its own, so that a dropped future still ends its threads before it gives up the lock.
         let token = cancel.child_token();
         let _ends_it = token.clone().drop_guard();
@@ -119,7 +123,25 @@ struct Install<'a> {
 }
 
 impl Install<'_> {
+    /// The engine, when it is there and whole.
+    async fn whole(&self, progress: &Arc<dyn Progress>) -> Result<Option<InstalledEngine>> {
+        let (inner, progress) = (Arc::clone(self.inner), Arc::clone(progress));
+        let (name, version) = (self.locked.name.to_owned(), self.locked.version.to_owned());
+        let look = tokio::task::spawn_blocking(move || {
+            inner.whole(inner.lookup(&name, Some(&version))?, || progress.phase(Phase::Checking))
+        });
+        tokio::select! {
+            found = look => found.map_err(|_| Error::internal("the thread that looks at an engine ended"))?,
+            () = self.cancel.cancelled() => Err(Error::Cancelled { subject: self.locked.subject() }),
+        }
+    }
+
     async fn run(&self, progress: Arc<dyn Progress>) -> Result<InstalledEngine> {
+        if !self.options.force
+            && let Some(engine) = self.whole(&progress).await?
+        {
+            return Ok(engine);
+        }
         if let Source::Offline = self.options.source {
             return Err(self.offline());
         }
@@ -128,14 +150,15 @@ impl Install<'_> {
             Condition::Installed(engine) => Ok(Some(engine)),
             _ => Ok(None),
         };
-        let waited =
-            InstallLock::wait(&self.inner.locks, &key, &subject, progress.as_ref(), self.cancel, installed).await?;
+        // What another one installed meanwhile will do, unless it shall be installed again whatever is there.
+        let done = || if self.options.force { Ok(None) } else { installed() };
+        let waited = InstallLock::wait(&self.inner.locks, &key, &subject, progress.as_ref(), self.cancel, done).await?;
         let lock = match waited {
             Waited::Done(engine) => return Ok(engine),
             Waited::Lock(lock) => lock,
         };
         // Whoever had the lock may have done it.
-        if let Some(engine) = installed()? {
+        if let Some(engine) = done()? {
             return Ok(engine);
         }
         self.inner.sweep(Some(&key), false)?;
@@ -158,9 +181,13 @@ impl Install<'_> {
 
     fn offline(&self) -> Error {
         let package = self.locked.build.packages.first();
+        let why = match self.inner.inspect(self.locked) {
+            Ok(Condition::Damaged(why)) => format!("it is damaged ({why})"),
+            _ => "it is not installed".to_owned(),
+        };
         Error::Offline {
             package: self.locked.subject(),
-            detail: "it is not installed, and pcoder is told to stay offline".to_owned(),
+            detail: format!("{why}, and pcoder is told to stay offline"),
             tarball: package.map(Package::tarball).unwrap_or_default(),
         }
     }
@@ -224,7 +251,9 @@ impl Install<'_> {
             now_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             pcoder_version: self.options.pcoder_version.clone(),
         };
-        Ledger::write(stage, self.locked, &facts)
+        Ledger::write(stage, self.locked, &facts)?;
+        write_whole(stage, Stamps::of(stage, &facts.files));
+        Ok(())
     }
 
     async fn smoke(&self, tree: &Path, home: &Path) -> Result<Option<String>> {

@@ -187,7 +187,7 @@ fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
 fn damaged(path: &Path, detail: &str) -> Error {
     Error::Invalid {
         subject: format!("`{}`", path.display()),
-        detail: format!("damaged: {detail}"),
+        detail: detail.to_owned(),
         hint: "`pcoder engine install` replaces it".to_owned(),
     }
 }

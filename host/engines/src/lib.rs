@@ -16,6 +16,7 @@ mod download;
 mod error;
 mod extract;
 mod files;
+mod findings;
 #[cfg(feature = "generator")]
 pub mod generator;
 mod http;

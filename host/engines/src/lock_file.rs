@@ -145,6 +145,8 @@ pub struct Locked<'a> {
     pub name: &'a str,
     /// Its version.
     pub version: &'a str,
+    /// It is the version that is meant when none is named.
+    pub default: bool,
     /// The platform that it is for, or `any`.
     pub platform: &'static str,
     /// The version's entry.
@@ -167,6 +169,22 @@ impl Locked<'_> {
     /// For messages.
     pub(crate) fn subject(&self) -> String {
         format!("{} {}", self.name, self.version)
+    }
+
+    /// The command that installs it, as short as it can be, in backticks as every hint has it.
+    pub fn install_hint(&self) -> String {
+        let version = if self.default { String::new() } else { format!(" --version {}", self.version) };
+        format!("`pcoder engine install {}{version}`", self.name)
+    }
+
+    pub(crate) fn not_installed(&self) -> Error {
+        let (name, version) = (self.name.to_owned(), self.version.to_owned());
+        Error::NotInstalled { name, version, install: self.install_hint() }
+    }
+
+    pub(crate) fn damaged(&self, detail: String) -> Error {
+        let (name, version) = (self.name.to_owned(), self.version.to_owned());
+        Error::Damaged { name, version, detail, install: self.install_hint() }
     }
 }
 
@@ -247,7 +265,7 @@ impl EnginesLock {
                 }
             },
         };
-        Ok(Locked { name, version, platform, entry, build })
+        Ok(Locked { name, version, default: *version == engine.default, platform, entry, build })
     }
 
     /// What serde cannot say: names that are safe as folder names, defaults that exist, entry points with a package.

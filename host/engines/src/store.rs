@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::error::{At, Error, Result};
 use crate::files;
+use crate::findings;
 use crate::install_lock::{Hold, InstallLock};
 use crate::ledger::{Ledger, TREE};
 use crate::lock_file::{Builds, EnginesLock, Locked};
@@ -147,11 +148,14 @@ impl Store {
     /// The engine, or an error that says how to install it.
     ///
     /// # Errors
-    /// As [`find`](Self::find), and `not-installed`.
+    /// As [`find`](Self::find), `not-installed`, and `integrity` for one that is damaged.
     pub fn require(&self, name: &str, version: Option<&str>) -> Result<InstalledEngine> {
         let locked = self.inner.lookup(name, version)?;
-        self.find(name, version)?
-            .ok_or_else(|| Error::NotInstalled { name: locked.name.to_owned(), version: locked.version.to_owned() })
+        match self.inner.inspect(locked)? {
+            Condition::Installed(engine) => Ok(engine),
+            Condition::Damaged(why) => Err(locked.damaged(why)),
+            _ => Err(locked.not_installed()),
+        }
     }
 
     /// The engine, and a guard: while it lives, no process removes or replaces the engine.
@@ -293,7 +297,7 @@ impl Inner {
         if !ledger.matches(locked) {
             return Ok(Condition::Damaged("it is not what engines.lock says".to_owned()));
         }
-        if let Some(reason) = ledger.quick_check(&folder) {
+        if let Some(reason) = ledger.quick_check(&folder).or_else(|| findings::damaged(&folder)) {
             return Ok(Condition::Damaged(reason));
         }
         let tree = folder.join(TREE);
@@ -308,6 +312,32 @@ impl Inner {
             downloaded_at_unix_ms: ledger.downloaded_at_unix_ms,
             reported_version: ledger.smoke,
         }))
+    }
+
+    /// The engine, when it is whole: at once where sizes and times say that nothing was changed since it was known to
+    /// be, and otherwise after reading all of it, which `reading` is told before.
+    pub(crate) fn whole(&self, locked: Locked<'_>, reading: impl FnOnce()) -> Result<Option<InstalledEngine>> {
+        let Condition::Installed(engine) = self.inspect(locked)? else {
+            return Ok(None);
+        };
+        let folder = self.engine_folder(locked);
+        if let Ok(Some(ledger)) = Ledger::read(&folder)
+            && findings::untouched(&folder, &ledger)
+        {
+            return Ok(Some(engine));
+        }
+        reading();
+        let report = match Hold::take(&self.locks, &locked.key(), &locked.subject()) {
+            Ok(_hold) => self.compare(locked),
+            // Somebody replaces it right now: what will be there is for who waits for them.
+            Err(Error::Locked { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match report {
+            Ok(report) if report.problems.is_empty() => Ok(Some(engine)),
+            Ok(_) | Err(Error::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every folder below `engines/` that has the form of an engine's.

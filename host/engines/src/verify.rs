@@ -6,9 +6,11 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{At, Error, Result};
+use crate::findings::{Stamps, is_executable, write_damaged, write_whole};
 use crate::install_lock::Hold;
 use crate::ledger::{FileRecord, Ledger, TREE};
-use crate::store::{Condition, Store};
+use crate::lock_file::Locked;
+use crate::store::{Condition, Inner, Store};
 
 /// What is wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,33 +65,56 @@ pub struct VerifyReport {
 }
 
 impl Store {
-    /// Reads every file of an engine and compares.
+    /// Reads every file of an engine and compares. What it finds is remembered: an engine with problems counts as
+    /// damaged until it is installed again or found whole.
     ///
     /// # Errors
     /// It is not installed, or its ledger is damaged; it is being replaced; the disk fails. A file that is wrong is not an
     /// error of this function but a [`Problem`].
     pub fn verify(&self, name: &str, version: Option<&str>) -> Result<VerifyReport> {
         let locked = self.inner.lookup(name, version)?;
-        let folder = self.inner.engine_folder(locked);
         if self.inner.inspect(locked)? == Condition::Missing {
-            return Err(Error::NotInstalled { name: locked.name.to_owned(), version: locked.version.to_owned() });
+            return Err(locked.not_installed());
         }
         let _hold = Hold::take(&self.inner.locks, &locked.key(), &locked.subject())?;
-        let damaged = |detail: &str| Error::Integrity {
-            package: locked.subject(),
-            detail: format!("{detail}; installing it again replaces it"),
+        self.inner.compare(locked)
+    }
+}
+
+impl Inner {
+    /// The deep check. The caller sees to it that nobody replaces the engine meanwhile.
+    pub(crate) fn compare(&self, locked: Locked<'_>) -> Result<VerifyReport> {
+        let folder = self.engine_folder(locked);
+        let damaged = |detail: String| locked.damaged(detail);
+        let ledger = match Ledger::read(&folder) {
+            Ok(Some(ledger)) => ledger,
+            Ok(None) => return Err(damaged("it has no ledger".to_owned())),
+            Err(error @ Error::Invalid { .. }) => return Err(damaged(error.to_string())),
+            Err(error) => return Err(error),
         };
-        let ledger = Ledger::read(&folder)?.ok_or_else(|| damaged("it has no ledger"))?;
         if !ledger.matches(locked) {
-            return Err(damaged("its ledger is another engine's"));
+            return Err(damaged("its ledger is another engine's".to_owned()));
         }
-        let tree = folder.join(TREE);
+        let files = ledger.read_files(&folder).map_err(|error| match error {
+            Error::Io { ref source, .. } if source.kind() != std::io::ErrorKind::NotFound => error,
+            error => {
+                write_damaged(&folder, 0);
+                damaged(error.to_string())
+            }
+        })?;
+        // Before anything is read: what is changed while it is read is not taken for what was compared.
+        let stamps = Stamps::of(&folder, &files);
         let mut expected: BTreeMap<String, FileRecord> =
-            ledger.read_files(&folder)?.into_iter().map(|file| (file.path.to_string(), file)).collect();
+            files.into_iter().map(|file| (file.path.to_string(), file)).collect();
         let mut report = VerifyReport::default();
-        walk(&tree, "", &mut expected, &mut report)?;
+        walk(&folder.join(TREE), "", &mut expected, &mut report)?;
         report.problems.extend(expected.into_keys().map(|path| Problem { path, kind: ProblemKind::Missing }));
         report.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        if report.problems.is_empty() {
+            write_whole(&folder, stamps);
+        } else {
+            write_damaged(&folder, report.problems.len());
+        }
         Ok(report)
     }
 }
@@ -146,15 +171,4 @@ fn hash(path: &Path) -> Result<String> {
             Some(bytes) => hasher.update(bytes),
         };
     }
-}
-
-#[cfg(unix)]
-fn is_executable(data: &fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    data.permissions().mode() & 0o111 != 0
-}
-
-#[cfg(not(unix))]
-fn is_executable(_data: &fs::Metadata) -> bool {
-    true
 }

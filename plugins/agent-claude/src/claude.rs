@@ -6,7 +6,7 @@ use pcoder_sdk::{
     is_true,
 };
 
-use crate::{auth, session};
+use crate::{auth, self_update, session};
 
 /// The engine's name in the store.
 const ENGINE: &str = "claude";
@@ -14,9 +14,6 @@ const ENGINE: &str = "claude";
 const ADAPTER: &str = "claude-agent-acp";
 /// What runs the adapter.
 const NODE: &str = "node";
-
-/// The subcommands that would replace the engine with another one.
-const SELF_UPDATES: [&str; 3] = ["update", "upgrade", "install"];
 
 /// Claude Code.
 #[derive(Default)]
@@ -49,7 +46,7 @@ impl Agent for Claude {
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        self_update::refuse(&launch)?;
         let engine = launch.engine(ENGINE)?;
         let spec = CommandSpec::argv(&engine.entrypoint, &launch.args).in_launch(&launch, [engine]);
         Ok(pinned(spec, &launch).named("claude"))
@@ -57,7 +54,7 @@ impl Agent for Claude {
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
         let launch = &input.launch;
-        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        self_update::refuse(launch)?;
         let engine = launch.engine(ENGINE)?;
         let spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).in_launch(launch, [engine]);
         Ok(ProcessSpec::once(pinned(spec, launch).named(input.process_name("cc"))))

@@ -3,6 +3,7 @@
 
 mod auth;
 mod claude;
+mod self_update;
 mod session;
 
 pub use claude::Claude;

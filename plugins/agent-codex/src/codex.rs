@@ -6,7 +6,7 @@ use pcoder_sdk::{
     SessionInput, setting,
 };
 
-use crate::session;
+use crate::{self_update, session};
 
 /// The engine's name in the store.
 const ENGINE: &str = "codex";
@@ -14,9 +14,6 @@ const ENGINE: &str = "codex";
 const ADAPTER: &str = "codex-acp";
 /// What runs the adapter.
 const NODE: &str = "node";
-
-/// The subcommands that would replace the engine with another one.
-const SELF_UPDATES: [&str; 2] = ["update", "upgrade"];
 
 /// Codex.
 #[derive(Default)]
@@ -49,14 +46,14 @@ impl Agent for Codex {
     }
 
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        self_update::refuse(&launch)?;
         let engine = launch.engine(ENGINE)?;
         Ok(CommandSpec::argv(&engine.entrypoint, &launch.args).in_launch(&launch, [engine]).named("codex"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
         let launch = &input.launch;
-        launch.refuse_self_update(ENGINE, &SELF_UPDATES)?;
+        self_update::refuse(launch)?;
         let engine = launch.engine(ENGINE)?;
         // The native program does not put its own `rg` on the path; the package's launcher, which we do not use, does.
         let spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).in_launch(launch, [engine]);

@@ -2,6 +2,7 @@
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 mod codex;
+mod self_update;
 mod session;
 
 pub use codex::Codex;

@@ -61,7 +61,7 @@ impl ProcessManager for Once {
 fn check(spec: &ProcessSpec) -> Result<()> {
     let cannot = |what: &str| {
         Err(Error::unsupported(OPERATION, format!("the process manager `shell` runs a process once and cannot {what}"))
-            .hint("`--process-manager pm2` can"))
+            .hint("another process manager may: `pcoder plugin list` shows them"))
     };
     if spec.restart != Restart::Never {
         return cannot("start it again");

@@ -1,7 +1,8 @@
 //! `files`: named roots on the host. Capability `files`.
 //!
 //! Below a root every step is taken by cap-std, which resolves links itself and never leaves the folder that it has
-//! open, whatever is renamed or linked meanwhile. The root `called` is one path that the host itself named.
+//! open, whatever is renamed or linked meanwhile. The root `called` is one path that the host itself named: links at its
+//! end are followed before its folder is opened, and nothing else leads out of there.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use cap_std::fs::{Dir, Metadata, OpenOptions};
 use crate::bindings::host::pcoder::plugin::files::{Entry, Host};
 use crate::bindings::host::pcoder::plugin::types::{Error as WitError, WriteOptions};
 use crate::call::CallState;
-use crate::capability::Class;
 use crate::capability::files::{CALLED, FileAccess, STATE};
+use crate::capability::{Class, Effect};
 use crate::error::{Error, code};
 use crate::gate::Permit;
 use crate::manifest::Access;
@@ -46,7 +47,12 @@ impl CallState {
                     .subject(crate::text::for_people(path, 400))
                     .hint("the root `called` is the one path that this call was asked about"));
             }
-            let absolute = self.absolute(path)?;
+            let mut absolute = self.absolute(path)?;
+            // A link is what is removed; everything else is done to the file behind it.
+            if !matches!(Effect::verb(permit.effect()), "remove" | "rename") {
+                absolute = behind_links(&absolute)
+                    .map_err(|error| Error::io(operation, absolute.display().to_string(), &error))?;
+            }
             let parent = absolute.parent().unwrap_or(&absolute);
             let name = absolute.file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
             // Opened at the nearest folder that exists; what is missing is created below it when that was asked.
@@ -90,7 +96,7 @@ impl CallState {
         work: impl FnOnce(&Place, u64) -> std::io::Result<(T, u64)>,
     ) -> Result<T, WitError> {
         let subject = format!("{}:{}", permit.effect().root(), permit.effect().path());
-        let verb = crate::capability::Effect::verb(permit.effect());
+        let verb = Effect::verb(permit.effect());
         let allowance = self.allowance();
         let result = self.place(&permit).and_then(|place| {
             work(&place, allowance).map_err(|error| {
@@ -115,6 +121,25 @@ impl CallState {
 
 /// What an entry of a list takes beside its name.
 const ENTRY: u64 = 64;
+
+/// As many links as Linux follows.
+const LINKS: usize = 40;
+
+/// The file that a path leads to. Only for a path that the host itself named on the user's behalf: many people keep
+/// their dotfiles in another folder and link to them. A link to what is not there yet leads there all the same, so that
+/// writing makes the target and leaves the link, as it does for every program.
+fn behind_links(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS {
+        match std::fs::canonicalize(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let Ok(target) = std::fs::read_link(&path) else { return Ok(path) };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(std::io::Error::other("too many links lead on from it"))
+}
 
 /// How cap-std says that a path would leave its folder.
 fn leads_out(error: &std::io::Error) -> bool {

@@ -5,8 +5,10 @@
 //! whatever group or session it moved to: coding agents do that with their tools.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::guard::{Guard, GuardCommand};
 use crate::error::Error;
 
 /// The variable that carries a call's name into its processes.
@@ -18,6 +20,7 @@ pub struct Processes {
     roots: Mutex<HashSet<u32>>,
     /// The embedding program starts no processes of its own, so an unknown child is an orphan of some call.
     sole_parent: bool,
+    guard: Mutex<Guard>,
 }
 
 impl Processes {
@@ -29,7 +32,19 @@ impl Processes {
             // It needs no privilege; where the kernel is too old for it, trees are found by name all the same.
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
-        Arc::new(Self { roots: Mutex::default(), sole_parent })
+        Arc::new(Self { roots: Mutex::default(), sole_parent, guard: Mutex::default() })
+    }
+
+    /// Has what calls start ended also when this process is killed: this command becomes the guard when a call first
+    /// starts a program. On Linux; elsewhere it changes nothing.
+    pub fn guard_with(&self, command: GuardCommand) {
+        if cfg!(target_os = "linux") {
+            *self.guard() = Guard::Wanted(command);
+        }
+    }
+
+    fn guard(&self) -> std::sync::MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn roots(&self) -> std::sync::MutexGuard<'_, HashSet<u32>> {
@@ -54,7 +69,8 @@ pub struct ProcessTree {
     call: Arc<str>,
     processes: Arc<Processes>,
     live: Mutex<Vec<Root>>,
-    started_any: std::sync::atomic::AtomicBool,
+    /// Something was started since everything was last ended.
+    started_any: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +100,11 @@ impl ProcessTree {
         own_group: bool,
         start: impl FnOnce() -> Result<(T, u32), Error>,
     ) -> Result<(T, u32), Error> {
-        self.started_any.store(true, std::sync::atomic::Ordering::Relaxed);
         let mut roots = self.processes.roots();
+        if !self.started_any.swap(true, Ordering::Relaxed) {
+            // Before there is anything to end: whenever this process is killed, somebody knows. The guard is no orphan.
+            roots.extend(self.processes.guard().watch(&self.call));
+        }
         let (child, pid) = start()?;
         roots.insert(pid);
         self.live().push(Root { pid, own_group });
@@ -121,8 +140,13 @@ impl ProcessTree {
             end_group(*root);
             self.processes.roots().remove(&root.pid);
         }
-        if self.started_any.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.started_any.load(Ordering::Relaxed) {
             self.sweep();
+            // Nobody starts anything meanwhile, which would have to be watched again.
+            let _roots = self.processes.roots();
+            if self.live().is_empty() && self.started_any.swap(false, Ordering::Relaxed) {
+                self.processes.guard().forget(&self.call);
+            }
         }
     }
 
@@ -140,6 +164,12 @@ impl Drop for ProcessTree {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Ends what carries a call's name, for one who started none of it.
+#[cfg(target_os = "linux")]
+pub(super) fn sweep(call: &str) {
+    linux::sweep(call, &HashSet::new(), false);
 }
 
 #[cfg(unix)]

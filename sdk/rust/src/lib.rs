@@ -10,8 +10,8 @@
 //! What the host gives comes as an argument ([`host::ProviderHost`] and its siblings), so a plugin's logic is tested
 //! natively against [`testing::FakeHost`], without WebAssembly. What every backend needs is here once: quoting for a
 //! shell ([`shell`]), files by running commands ([`exec_files`]), trying again ([`retry`]), HTTP and what its statuses
-//! mean ([`http`]), paths ([`path`]), names ([`name`]), what every agent's command line has ([`Launch`], [`session`]) and
-//! files of credentials ([`SecretFile`]).
+//! mean ([`http`]), paths ([`path`]), names ([`name`]), what every agent's command line has ([`Launch`], [`session`]), the
+//! words of another program's command line ([`words`]) and files of credentials ([`SecretFile`]).
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 #[doc(hidden)]
@@ -38,6 +38,7 @@ pub mod shell;
 pub mod testing;
 pub mod text;
 pub mod types;
+pub mod words;
 
 pub use agent::{Agent, AgentExport};
 pub use credentials::{Credentials, CredentialsExport, Form, SecretFile, install_file, quotable_secret};

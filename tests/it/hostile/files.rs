@@ -248,6 +248,85 @@ async fn the_path_of_the_call_is_that_path_and_no_other() {
     assert_eq!(std::fs::read_to_string(place.path("outside")).expect("untouched"), SECRET);
 }
 
+const CALLED: &str = "[[files]]\nroot = \"called\"\naccess = \"read-write\"\n";
+
+/// A home whose dotfiles are links to another folder, as stow and chezmoi make them, and a call about one of them.
+struct Dotfiles {
+    place: Place,
+    house: House,
+    called: String,
+}
+
+impl Dotfiles {
+    fn new(target: &str) -> Self {
+        let place = Place::new();
+        std::fs::create_dir(place.path("dotfiles")).expect("a folder");
+        std::fs::write(place.path("dotfiles/claude.json"), "kept elsewhere").expect("a file");
+        symlink(target, place.path("root/.claude.json")).expect("a link");
+        let called = place.path("root/.claude.json").display().to_string();
+        Self { place, house: House::provider(CALLED, Grant::All), called }
+    }
+
+    async fn step(&self, verb: &str, more: &str) -> String {
+        let called = Called { path: Some(self.called.clone()), ..Called::default() };
+        let context = CallContext { called, ..CallContext::default() };
+        self.house.step(context, &[verb, "called", &self.called, more]).await
+    }
+
+    fn content(&self, name: &str) -> String {
+        std::fs::read_to_string(self.place.path(name)).expect("a file")
+    }
+
+    fn is_link(&self) -> bool {
+        std::fs::symlink_metadata(&self.called).is_ok_and(|it| it.is_symlink())
+    }
+}
+
+#[tokio::test]
+async fn the_path_of_the_call_may_be_a_link_out_of_its_folder() {
+    let dotfiles = Dotfiles::new("../dotfiles/claude.json");
+    assert_eq!(dotfiles.step("files.read", "").await, "ok kept elsewhere");
+    assert_eq!(dotfiles.step("files.stat", "").await, "ok file 14");
+    assert_eq!(code(&dotfiles.step("files.write-atomic", "replaced").await), "ok");
+    assert_eq!((dotfiles.content("dotfiles/claude.json").as_str(), dotfiles.is_link()), ("replaced", true));
+    assert_eq!(code(&dotfiles.step("files.write", "in place").await), "ok");
+    assert_eq!((dotfiles.content("dotfiles/claude.json").as_str(), dotfiles.is_link()), ("in place", true));
+    let left: Vec<_> = std::fs::read_dir(dotfiles.place.path("dotfiles")).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "nothing temporary: {left:?}");
+    // What is removed is the link.
+    assert_eq!(code(&dotfiles.step("files.remove", "false").await), "ok");
+    assert_eq!((dotfiles.content("dotfiles/claude.json").as_str(), dotfiles.is_link()), ("in place", false));
+}
+
+#[tokio::test]
+async fn writing_through_a_link_to_nothing_makes_its_target() {
+    for verb in ["files.write", "files.write-atomic"] {
+        // By way of another link, each relative to its own folder.
+        let dotfiles = Dotfiles::new("../dotfiles/link");
+        symlink("new.json", dotfiles.place.path("dotfiles/link")).expect("a link");
+        assert_eq!(code(&dotfiles.step("files.read", "").await), "not-found");
+        assert_eq!(code(&dotfiles.step("files.stat", "").await), "not-found");
+        assert_eq!(code(&dotfiles.step(verb, "made").await), "ok", "{verb}");
+        assert_eq!((dotfiles.content("dotfiles/new.json").as_str(), dotfiles.is_link()), ("made", true), "{verb}");
+    }
+    // Its folder is made only where that was asked for.
+    let dotfiles = Dotfiles::new("../not-mounted/claude.json");
+    assert_eq!(code(&dotfiles.step("files.write-atomic", "x").await), "not-found");
+    assert!(dotfiles.is_link() && !dotfiles.place.path("not-mounted").exists());
+}
+
+#[tokio::test]
+async fn links_in_a_circle_are_an_error_and_nothing_is_written() {
+    let dotfiles = Dotfiles::new("../dotfiles/back");
+    symlink("../root/.claude.json", dotfiles.place.path("dotfiles/back")).expect("a link");
+    for verb in ["files.read", "files.write", "files.write-atomic", "files.stat"] {
+        let answer = dotfiles.step(verb, "x").await;
+        assert!(code(&answer) == "io" && answer.contains(".claude.json"), "{verb}: {answer}");
+    }
+    assert!(dotfiles.is_link());
+    dotfiles.house.goes_on().await;
+}
+
 #[tokio::test]
 async fn files_larger_than_the_limit_are_refused_and_not_read() {
     let place = Place::new();

@@ -46,7 +46,7 @@ pub(crate) async fn demo(pcoder: &Pcoder, arguments: Demo) -> Result<ExitCode, E
     let requests = server.requests().len();
     server.shutdown().await;
     if arguments.json {
-        print_json(&json!({ "schema_version": 1, "shown": shown, "model_requests": requests }))?;
+        print_json(&json!({ "shown": shown, "model_requests": requests }))?;
     } else {
         print(&format!(
             "\nAll of it ran offline: the engines asked the model server in this program {requests} times.\n\

@@ -71,7 +71,7 @@ fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
             })
             .collect();
         print_json(&json!({
-            "schema_version": 1, "folder": pcoder.layout().store.display().to_string(), "engines": engines,
+            "folder": pcoder.layout().store.display().to_string(), "engines": engines,
         }))?;
     } else {
         let rows = engines.iter().map(|it| {
@@ -97,6 +97,7 @@ pub(crate) async fn install_one(
         registry: how.registry.clone(),
         online: !how.offline,
         from: how.from.clone(),
+        force: how.force,
         progress: Arc::clone(&bar) as Arc<dyn Progress>,
         cancel: cancel.clone(),
     };
@@ -123,7 +124,7 @@ async fn install(pcoder: &Pcoder, arguments: EngineInstall) -> Result<ExitCode, 
         installed.push(Installed::from(engine));
     }
     if arguments.json.json {
-        print_json(&json!({ "schema_version": 1, "installed": installed }))?;
+        print_json(&json!({ "installed": installed }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -132,12 +133,15 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     let store = pcoder.store()?;
     let report = store.verify(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     let whole = report.problems.is_empty();
+    let locked = store.lock().lookup(&arguments.name, arguments.version.as_deref(), store.platform());
+    let remedy = locked.map_err(|error| from_engines(&error))?.install_hint();
     if arguments.json.json {
         let problems: Vec<_> =
             report.problems.iter().map(|it| json!({ "path": it.path, "problem": it.kind.words() })).collect();
         print_json(&json!({
-            "schema_version": 1, "name": arguments.name, "whole": whole,
+            "name": arguments.name, "whole": whole,
             "files": report.files, "bytes": report.bytes, "problems": problems,
+            "remedy": (!whole).then_some(remedy),
         }))?;
     } else if whole {
         print(&format!("{} is whole: {} files, {}\n", arguments.name, report.files, size(report.bytes)))?;
@@ -145,7 +149,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
         for problem in &report.problems {
             print(&format!("{}: {}\n", problem.path, problem.kind.words()))?;
         }
-        note(&format!("mend it: `pcoder engine remove {0}`, then `pcoder engine install {0}`", arguments.name));
+        note(&format!("mend it: {remedy}"));
     }
     Ok(ExitCode::from(if whole { 0 } else { 5 }))
 }
@@ -154,7 +158,7 @@ fn remove(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     let store = pcoder.store()?;
     let removed = store.remove(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     if arguments.json.json {
-        print_json(&json!({ "schema_version": 1, "name": arguments.name, "removed": removed }))?;
+        print_json(&json!({ "name": arguments.name, "removed": removed }))?;
     } else if removed {
         note(&format!("removed {}", arguments.name));
     } else {
@@ -167,7 +171,7 @@ fn prune(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
     let pruned = pcoder.store()?.prune(&[]).map_err(|error| from_engines(&error))?;
     if arguments.json {
         print_json(&json!({
-            "schema_version": 1, "removed": pruned.removed, "in_use": pruned.in_use, "freed_bytes": pruned.freed_bytes,
+            "removed": pruned.removed, "in_use": pruned.in_use, "freed_bytes": pruned.freed_bytes,
         }))?;
     } else {
         for name in &pruned.removed {

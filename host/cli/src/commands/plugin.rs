@@ -9,14 +9,14 @@ use pcoder_core::runtime::inspect::{Inspection, inspect};
 use serde_json::json;
 
 use crate::args::Plugin;
-use crate::output::{print, print_json, size, table};
+use crate::output::{print, print_json, size, snake_case, table};
 
 pub(crate) fn plugin(pcoder: &Pcoder, command: &Plugin) -> Result<ExitCode, Error> {
     match command {
         Plugin::List(arguments) => {
             let plugins = pcoder.plugins()?;
             if arguments.json {
-                print_json(&json!({ "schema_version": 1, "plugins": plugins }))?;
+                print_json(&json!({ "plugins": plugins }))?;
             } else {
                 let rows = plugins
                     .into_iter()
@@ -29,7 +29,7 @@ pub(crate) fn plugin(pcoder: &Pcoder, command: &Plugin) -> Result<ExitCode, Erro
             let fits = inspection.check_imports();
             if arguments.json.json {
                 print_json(&json!({
-                    "schema_version": 1, "plugin": inspection, "impossible": inspection.impossible(),
+                    "plugin": snake_case(&inspection)?, "impossible": inspection.impossible(),
                     "serves": fits.is_ok(), "problem": fits.as_ref().err(),
                 }))?;
             } else {

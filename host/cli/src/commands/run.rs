@@ -67,6 +67,7 @@ pub(crate) async fn install_missing(
         names: Vec::new(),
         version: None,
         registry: None,
+        force: false,
         offline: false,
         from: None,
         json: Json { json: false },
@@ -106,7 +107,6 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
         ExitStatus::Signaled(signal) => (None, Some(signal)),
     };
     print_json(&json!({
-        "schema_version": 1,
         "exit_code": exit_code,
         "signal": signal,
         "stdout": String::from_utf8_lossy(&kept.stdout.bytes),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pcoder_core::Pcoder;
 use pcoder_core::runtime::Error;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::args::Json;
 use crate::output::{print, print_json, table};
@@ -12,12 +12,7 @@ use crate::output::{print, print_json, table};
 pub(crate) async fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
     let tools = pcoder.tools().await?;
     if arguments.json {
-        #[derive(Serialize)]
-        struct List<T> {
-            schema_version: u32,
-            tools: T,
-        }
-        print_json(&List { schema_version: 1, tools })?;
+        print_json(&json!({ "tools": tools }))?;
     } else {
         let rows = tools.into_iter().map(|tool| {
             let state = if tool.installed { "installed" } else { "downloaded when first run" };

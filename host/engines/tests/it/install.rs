@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pcoder_engines::{
     Condition, EnginesLock, Error, InstallOptions, NetworkConfig, Platform, ProblemKind, Source, Store,
@@ -212,6 +212,94 @@ async fn damage_is_seen_and_mended() {
     std::fs::remove_file(&ledger).unwrap();
     assert_eq!(world.store().find("toy", None).unwrap(), None);
     world.install().await.unwrap();
+    world.assert_whole();
+}
+
+/// Changes one byte and nothing else: neither the size nor, when `quietly`, the time.
+fn change(file: &Path, quietly: bool) {
+    let changed = std::fs::metadata(file).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[7] ^= 1;
+    std::fs::write(file, &bytes).unwrap();
+    let time = if quietly { changed } else { changed + Duration::from_secs(1) };
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installing_notices_a_file_that_was_changed_and_kept_its_size() {
+    let world = World::new(&[toy("1.0.0", 100_000)]);
+    let engine = world.install().await.unwrap();
+    change(&engine.root.join("data/noise"), false);
+    let offline = InstallOptions::new(Source::Offline);
+    let error = world.install_with(&offline).await.unwrap_err();
+    assert!(error.to_string().contains("it is damaged (a check found 1 file"), "{error}");
+    assert_eq!(world.registry.requests().len(), 1);
+    world.install().await.unwrap();
+    assert_eq!(world.registry.requests().len(), 2);
+    world.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_verify_found_is_mended_by_installing() {
+    let world = World::new(&[toy("1.0.0", 100_000)]);
+    let engine = world.install().await.unwrap();
+    let noise = engine.root.join("data/noise");
+    change(&noise, true);
+    world.install().await.unwrap();
+    assert_eq!(world.registry.requests().len(), 1, "nothing tells without reading it");
+    assert_eq!(world.store().verify("toy", None).unwrap().problems.len(), 1);
+    // From now on whoever looks for it is told.
+    let error = world.store().require("toy", None).unwrap_err();
+    assert_eq!((error.code(), error.hint().as_deref()), ("integrity", Some("`pcoder engine install toy` replaces it")));
+    assert!(matches!(&world.store().list().unwrap()[0].condition, Condition::Damaged(_)));
+    world.install().await.unwrap();
+    assert_eq!(world.registry.requests().len(), 2);
+    world.assert_whole();
+    // The same for the list of files itself.
+    std::fs::write(engine.root.parent().unwrap().join("files.json"), "[]").unwrap();
+    assert_eq!(world.store().verify("toy", None).unwrap_err().code(), "integrity");
+    assert_eq!(world.store().find("toy", None).unwrap(), None);
+    world.install().await.unwrap();
+    world.assert_whole();
+    // And one that was put right by hand is right as soon as that was checked.
+    change(&noise, true);
+    assert_eq!(world.store().verify("toy", None).unwrap().problems.len(), 1);
+    change(&noise, true);
+    world.assert_whole();
+    assert!(world.store().find("toy", None).unwrap().is_some());
+    assert_eq!(world.registry.requests().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_copied_is_read_once_and_not_downloaded_again() {
+    let world = World::new(&[toy("1.0.0", 100_000)]);
+    let engine = world.install().await.unwrap();
+    for file in ["data/noise", "bin/toy", "package.json"] {
+        let file = std::fs::File::options().write(true).open(engine.root.join(file)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    }
+    let install = async || {
+        let log = Arc::new(Log::default());
+        let options = InstallOptions::new(Source::Offline);
+        world.store().install("toy", None, &options, log.clone(), CancellationToken::new()).await.unwrap();
+        log.0.lock().unwrap().clone()
+    };
+    assert_eq!(install().await, ["checking"]);
+    assert_eq!(install().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn force_installs_what_is_there_again() {
+    let world = World::new(&[toy("1.0.0", 100_000)]);
+    let engine = world.install().await.unwrap();
+    change(&engine.root.join("data/noise"), true);
+    let mut options = world.options();
+    options.force = true;
+    world.install_with(&options).await.unwrap();
+    assert_eq!(world.registry.requests().len(), 2);
+    world.assert_whole();
+    world.install_with(&options).await.unwrap();
+    assert_eq!(world.registry.requests().len(), 3);
     world.assert_whole();
 }
 

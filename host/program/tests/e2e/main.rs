@@ -11,6 +11,7 @@
 
 mod cli;
 mod demo;
+mod engines;
 mod run;
 #[cfg(unix)]
 mod signals;

@@ -230,9 +230,19 @@ fn a_missing_engine_fails_at_once_where_nobody_watches() {
         error: `claude` 0.3.316 is not installed
           in engine: claude
 
-        hint: `pcoder engine install claude --version 0.3.316`
+        hint: `pcoder engine install claude`
         ");
     assert!(!world.path("pcoder/engines/claude").exists(), "nothing was downloaded");
+    // Another version than the default one must be named.
+    let other = ["run", "claude", "--engine-version", "0.3.156", "--", "-p", "x"];
+    snapshot!(world, finish(world.pcoder(&other), ""), @r"
+        exit 3
+        -- stderr
+        error: `claude` 0.3.156 is not installed
+          in engine: claude
+
+        hint: `pcoder engine install claude --version 0.3.156`
+        ");
 }
 
 #[test]
@@ -257,9 +267,19 @@ fn an_agent_may_not_replace_its_verified_engine() {
         error: `claude update` would replace the engine, and pcoder keeps engines at verified versions
           in agent.command: claude
 
-        hint: `pcoder engine install claude` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway
+        hint: `pcoder engine install claude --version VERSION` installs another version; `PCODER_ALLOW_TOOL_UPDATE=1` allows it anyway
         ");
+    for line in
+        [&["run", "claude", "--", "--model", "opus", "update"][..], &["run", "codex", "--", "-c", "x=y", "update"]]
+    {
+        assert_eq!(finish(world.pcoder(line), "").code, Some(3), "{line:?}");
+    }
     assert!(!world.asked(""), "nothing was started");
+    // A prompt is a prompt.
+    let outcome = finish(world.run("claude", &world.project("p"), &["-p", "update"]), "");
+    assert_eq!(outcome.printed().trim(), "offline model: update");
+    let outcome = finish(world.run("codex", &world.project("p"), &["exec", "--skip-git-repo-check", "update"]), "");
+    assert_eq!(outcome.printed().trim(), "offline model: update");
 }
 
 #[test]
@@ -276,7 +296,7 @@ fn errors_are_json_on_standard_error_where_json_was_asked_for() {
             "message": "`claude` 0.3.316 is not installed",
             "operation": "engine",
             "subject": "claude",
-            "hint": "`pcoder engine install claude --version 0.3.316`"
+            "hint": "`pcoder engine install claude`"
           }
         }
         "#);

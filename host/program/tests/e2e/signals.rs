@@ -124,15 +124,15 @@ fn ctrl_c_stops_an_installation_and_nothing_is_half_installed() {
     assert!(list["engines"].as_array().expect("a list").iter().all(|it| it["state"] == "not installed"), "{list}");
 }
 
-/// Nobody can catch `SIGKILL`, so what the agent was doing goes on by itself: it is not pcoder's any more. What is
-/// promised is that nothing stands in the way of the next run, neither a lock nor a half-written file.
+/// Nobody can catch `SIGKILL`, so the guard ends the agent and its tools. Nothing stands in the way of the next run,
+/// neither a lock nor a half-written file.
 #[cfg(target_os = "linux")]
 #[test]
-fn after_kill_9_the_next_run_works() {
+fn after_kill_9_nothing_goes_on_and_the_next_run_works() {
     let world = World::new();
-    let (running, tool) = running_a_tool(&world, "0.3.316");
+    let (running, _tool) = running_a_tool(&world, "0.3.316");
     running.kill();
-    assert!(tool.runs(&world), "a tool outlives a pcoder that was killed");
+    world.wait_until_all_is_gone();
     let outcome = finish(world.run("claude", &world.project("p"), &["-p"]), "@say still works");
     assert_eq!(outcome.printed().trim(), "still works");
     let audit = std::fs::read_to_string(world.path("pcoder/audit.jsonl")).expect("the audit");

@@ -62,6 +62,60 @@ fn self_updates_are_refused_unless_they_are_allowed() {
     assert_eq!(refused.unwrap_err().code, "unsupported");
 }
 
+/// Each line was tried with the real program.
+#[test]
+fn a_self_update_is_found_wherever_claude_finds_one_and_nowhere_else() {
+    let host = FakeHost::new();
+    let refused = |line: &str| {
+        let args: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        Claude.command(host.agent(), launch(&args)).is_err()
+    };
+    for line in [
+        "--verbose update",
+        "--debug=api update",
+        "--model opus update",
+        "--model=opus install",
+        "--max-turns 3 update",
+        "--add-dir=a upgrade",
+        "--allowedTools=A update",
+        "--resume x update",
+        "-rx update",
+        "-c update",
+        "-cp update",
+        "--effort high update",
+        "--dangerously-skip-permissions install latest",
+        "--worktree x update",
+        "-- update",
+        "update -- -p",
+        "--not-known-yet x update",
+    ] {
+        assert!(refused(line), "{line}");
+    }
+    for line in [
+        "",
+        "-p update",
+        "--print install",
+        "update -p",
+        "--model x -p update",
+        "-p -- update",
+        "fix update",
+        "mcp install",
+        "plugin update x",
+        "--debug update",
+        "-d update",
+        "-cd update",
+        "-r update",
+        "-w update",
+        "--add-dir a update",
+        "--allowedTools Bash update",
+        "--mcp-config a b install",
+        "--append-system-prompt update",
+    ] {
+        assert!(!refused(line), "{line}");
+    }
+    assert!(Claude.command(host.agent(), launch(&["update the docs"])).is_ok());
+}
+
 #[test]
 fn acp_is_node_with_the_adapter() {
     let spec = Claude.acp(FakeHost::new().agent(), launch(&[])).unwrap();

@@ -39,7 +39,50 @@ fn an_update_is_refused_unless_it_is_allowed() {
     let mut allowed = launch(&["update"]);
     allowed.options.push(Setting::new("allow-tool-update", "true"));
     assert!(Codex.command(host.agent(), allowed).is_ok());
-    assert!(Codex.command(host.agent(), launch(&["exec", "update"])).is_ok());
+}
+
+/// Each line was tried with the real program.
+#[test]
+fn an_update_is_found_wherever_codex_finds_one_and_nowhere_else() {
+    let host = FakeHost::new();
+    let refused = |line: &str| {
+        let args: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        Codex.command(host.agent(), launch(&args)).is_err()
+    };
+    for line in [
+        "-c x=y update",
+        "-cx=y update",
+        "--config x=y update",
+        "--config=x=y update",
+        "--search update",
+        "-C /tmp update",
+        "-p=x update",
+        "-i a -m x update",
+        "-ia update",
+        "--image=a update",
+        "fix update",
+        "--not-known-yet x update",
+    ] {
+        assert!(refused(line), "{line}");
+    }
+    for line in [
+        "",
+        "upgrade",
+        "-- update",
+        "exec update",
+        "e update",
+        "exec --skip-git-repo-check update",
+        "resume update",
+        "a update",
+        "help update",
+        "-m update",
+        "-i a update",
+        "-i a b update",
+        "-c x=y exec update",
+    ] {
+        assert!(!refused(line), "{line}");
+    }
+    assert!(Codex.command(host.agent(), launch(&["update the docs"])).is_ok());
 }
 
 #[test]
