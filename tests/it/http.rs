@@ -5,10 +5,13 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+/// Heads and bodies.
+type Requests = Mutex<Vec<(String, Vec<u8>)>>;
+
 /// The server. Its thread ends with it.
 pub struct Server {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    requests: Arc<Requests>,
     ended: Receiver<()>,
 }
 
@@ -66,7 +69,7 @@ impl Server {
 fn serve(
     mut stream: TcpStream,
     reads_bodies: bool,
-    requests: &Mutex<Vec<(String, Vec<u8>)>>,
+    requests: &Requests,
     answer: &dyn Fn(&str) -> String,
     ended: &Sender<()>,
 ) {
