@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::host::pcoder::plugin::types::CommandSpec;
@@ -16,7 +16,6 @@ use crate::capability::limits::Limits;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::host::http::Requests;
-use crate::host::log::LogBudget;
 use crate::process::ProcessTree;
 use crate::secrets::Broker;
 use crate::target::Target;
@@ -70,7 +69,6 @@ pub struct CallState {
     pub(crate) context: CallContext,
     pub(crate) tree: Arc<ProcessTree>,
     pub(crate) memory: Memory,
-    pub(crate) log: LogBudget,
     pub(crate) clock: GuestClock,
 }
 
@@ -88,7 +86,7 @@ impl CallState {
 
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| WasiCtxBuilder::new().build());
+        let ctx = self.wasi.get_or_insert_with(|| crate::host::wasi::nothing(&self.gate, &self.context.secrets));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

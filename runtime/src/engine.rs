@@ -16,6 +16,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// of them costs more than the call.
 const IDLE_TICKS: u32 = 20;
 
+/// The most core instances of one component.
+const CORE_INSTANCES: u32 = 64;
+
 /// What both sides of a `.cwasm` file must agree on. Everything that changes the code is here.
 fn code_settings(target: Option<&str>) -> Result<Config, Error> {
     let mut config = Config::new();
@@ -52,14 +55,15 @@ pub(crate) fn engine(calls: u32) -> Result<Engine, Error> {
     let mut pool = PoolingAllocationConfig::new();
     // A stack costs a system call when the pool is made, so a short-lived program asks for few.
     pool.total_component_instances(calls)
-        .total_core_instances(calls * 4)
+        // Only counted, so that many of them cost nothing: a component in Python is some thirty modules.
+        .total_core_instances(calls * CORE_INSTANCES)
         .total_memories(calls * 2)
         .total_tables(calls * 4)
         .total_stacks(calls)
         .max_memory_size(ceiling.memory)
         .table_elements(ceiling.table_elements)
         .max_component_instance_size(1 << 20)
-        .max_core_instances_per_component(16)
+        .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(4)
         .max_tables_per_component(16)
         .max_unused_warm_slots(16);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::audit::{self, Event, Record, Sink, millis};
-use crate::capability::limits::{Budget, Limits};
+use crate::capability::limits::{Budget, Limits, Lines};
 use crate::capability::{Class, Effect};
 use crate::error::{Error, code};
 use crate::manifest::Capabilities;
@@ -74,6 +74,7 @@ pub struct Gate {
     sink: Arc<dyn Sink>,
     permits: AtomicU64,
     budget: Budget,
+    lines: Lines,
 }
 
 /// That one effect on one target may happen once.
@@ -90,7 +91,8 @@ impl Gate {
     /// A gate for one call of a subject's export.
     pub fn new(subject: Arc<Subject>, call: Arc<str>, operation: &'static str, sink: Arc<dyn Sink>) -> Arc<Self> {
         let budget = Budget::new(subject.limits.output);
-        Arc::new(Self { subject, call, operation, sink, permits: AtomicU64::new(0), budget })
+        let lines = Lines::new(subject.limits.log_lines);
+        Arc::new(Self { subject, call, operation, sink, permits: AtomicU64::new(0), budget, lines })
     }
 
     /// Who is calling.
@@ -101,6 +103,11 @@ impl Gate {
     /// What the call may still move: one budget for files, captured output, requests and answers.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// How many lines the call may still log, whichever way they come.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// Decides and writes the decision down. This is the point in time that counts: before any name is looked up, any

@@ -94,7 +94,15 @@ impl Inspection {
         }
     }
 
-    /// What the component can never do, in words: proved by what it does not import.
+    /// Whether it imports more of WASI than its kind's world has. Such a component is linked with all of it, with
+    /// nothing in it; others never see that it is there.
+    pub(crate) fn imports_empty_handed(&self) -> bool {
+        let world = world_imports(self.manifest.kind);
+        self.imports.iter().any(|import| !world.iter().any(|it| same_interface(it.name, import)))
+    }
+
+    /// What the component can never do, in words: proved by what it does not import. What WASI has beyond the worlds
+    /// does not count: there is nothing behind it.
     pub fn impossible(&self) -> Vec<&'static str> {
         let has = |name: &str| self.imports.iter().any(|import| same_interface(name, import));
         [
@@ -112,14 +120,15 @@ impl Inspection {
 
 /// Patch versions of WASI 0.2 are compatible.
 fn same_interface(known: &str, import: &str) -> bool {
-    let plain = |name: &str| match name.split_once('@') {
-        Some((interface, version)) if interface.starts_with("wasi:") => {
-            let minor: Vec<&str> = version.splitn(3, '.').take(2).collect();
-            format!("{interface}@{}", minor.join("."))
+    fn minor(version: &str) -> impl Iterator<Item = &str> {
+        version.splitn(3, '.').take(2)
+    }
+    match (known.split_once('@'), import.split_once('@')) {
+        (Some((known, version)), Some((import, other))) if known.starts_with("wasi:") => {
+            known == import && minor(version).eq(minor(other))
         }
-        _ => name.to_owned(),
-    };
-    plain(known) == plain(import)
+        _ => known == import,
+    }
 }
 
 /// How an interface is guarded.
@@ -131,7 +140,7 @@ pub enum Guard {
     Harmless(&'static str),
 }
 
-/// One import of a world.
+/// One import that this host serves.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownImport {
     /// The interface.
@@ -140,26 +149,77 @@ pub struct KnownImport {
     pub guard: Guard,
 }
 
-/// Everything that plugins of a kind may import from this host. `tests/it/gate_matrix.rs` compares it with `wit/` and
-/// with the linker, function by function.
+/// Everything that plugins of a kind may import from this host: what their world names, and the rest of WASI with
+/// nothing in it. `tests/it/gate_matrix.rs` compares it with `wit/` and with the linker, function by function.
 pub fn imports_of(kind: Kind) -> Vec<KnownImport> {
+    let mut imports = world_imports(kind);
+    // Those of the world come first: most components import nothing else, and are looked up there.
+    for import in empty_handed() {
+        if !imports.iter().any(|it| it.name == import.name) {
+            imports.push(import);
+        }
+    }
+    imports
+}
+
+const fn harmless(name: &'static str, reason: &'static str) -> KnownImport {
+    KnownImport { name, guard: Guard::Harmless(reason) }
+}
+
+/// Streams, clocks, randomness: what every world has that has any of WASI.
+const SHARED: [KnownImport; 6] = [
+    harmless("wasi:io/error@0.2.12", "describes errors of streams that the call has already"),
+    harmless("wasi:io/poll@0.2.12", "waits, within the call's deadline"),
+    harmless("wasi:io/streams@0.2.12", "moves bytes of streams that a gated function gave out"),
+    harmless("wasi:clocks/monotonic-clock@0.2.12", "tells time"),
+    harmless("wasi:clocks/wall-clock@0.2.12", "tells time"),
+    harmless("wasi:random/random@0.2.12", "gives random bytes"),
+];
+
+/// What WASI has beyond the worlds. The languages that bring an interpreter along import it whether they use it or not;
+/// it is there, and holds nothing. HTTP is not among it: that is a road, and a world has it behind the gate or not at
+/// all.
+fn empty_handed() -> impl Iterator<Item = KnownImport> {
+    const NO_DESCRIPTOR: &str = "works on descriptors, and nobody gives one out";
+    const NO_SOCKET: &str = "works on sockets, and none is ever created";
+    const NO_TERMINAL: &str = "there is no terminal";
+    const MORE: [KnownImport; 21] = [
+        harmless("wasi:random/insecure@0.2.12", "gives random bytes"),
+        harmless("wasi:random/insecure-seed@0.2.12", "gives random bytes"),
+        harmless("wasi:cli/environment@0.2.12", "no variables, no arguments, no working folder"),
+        harmless("wasi:cli/exit@0.2.12", "ends this one call, as a crash"),
+        harmless("wasi:cli/stdin@0.2.12", "an input that has ended"),
+        harmless("wasi:cli/stdout@0.2.12", "the plugin's log, with its limits"),
+        harmless("wasi:cli/stderr@0.2.12", "the plugin's log, with its limits"),
+        harmless("wasi:cli/terminal-input@0.2.12", NO_TERMINAL),
+        harmless("wasi:cli/terminal-output@0.2.12", NO_TERMINAL),
+        harmless("wasi:cli/terminal-stdin@0.2.12", NO_TERMINAL),
+        harmless("wasi:cli/terminal-stdout@0.2.12", NO_TERMINAL),
+        harmless("wasi:cli/terminal-stderr@0.2.12", NO_TERMINAL),
+        harmless("wasi:filesystem/preopens@0.2.12", "an empty list"),
+        harmless("wasi:filesystem/types@0.2.12", NO_DESCRIPTOR),
+        harmless("wasi:sockets/network@0.2.12", "a handle that allows nothing"),
+        harmless("wasi:sockets/instance-network@0.2.12", "gives a handle that allows nothing"),
+        harmless("wasi:sockets/ip-name-lookup@0.2.12", "every lookup is refused before it is made"),
+        harmless("wasi:sockets/tcp-create-socket@0.2.12", "every socket is refused before it is made"),
+        harmless("wasi:sockets/udp-create-socket@0.2.12", "every socket is refused before it is made"),
+        harmless("wasi:sockets/tcp@0.2.12", NO_SOCKET),
+        harmless("wasi:sockets/udp@0.2.12", NO_SOCKET),
+    ];
+    SHARED.into_iter().chain(MORE)
+}
+
+/// What the world of a kind names.
+fn world_imports(kind: Kind) -> Vec<KnownImport> {
     use crate::capability::Class::{Exec, Files, Net, Secrets, Target};
     let gated = |name, class| KnownImport { name, guard: Guard::Gated(class) };
-    let harmless = |name, reason| KnownImport { name, guard: Guard::Harmless(reason) };
     let mut imports = vec![
         harmless("pcoder:plugin/types@0.1.0", "types only"),
         harmless("pcoder:plugin/log@0.1.0", "lines are bounded, redacted and made safe to show"),
     ];
     if kind != Kind::Agent {
-        imports.extend([
-            harmless("wasi:io/error@0.2.12", "describes errors of streams that the call has already"),
-            harmless("wasi:io/poll@0.2.12", "waits, within the call's deadline"),
-            harmless("wasi:io/streams@0.2.12", "moves bytes of streams that a gated function gave out"),
-            harmless("wasi:clocks/monotonic-clock@0.2.12", "tells time"),
-            harmless("wasi:clocks/wall-clock@0.2.12", "tells time"),
-            harmless("wasi:random/random@0.2.12", "gives random bytes"),
-            harmless("pcoder:plugin/stdio@0.1.0", "the caller gave these streams to this very call"),
-        ]);
+        imports.extend(SHARED);
+        imports.push(harmless("pcoder:plugin/stdio@0.1.0", "the caller gave these streams to this very call"));
     }
     match kind {
         Kind::Provider => imports.extend([

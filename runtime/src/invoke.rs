@@ -17,7 +17,6 @@ use crate::bindings::provider::exports::pcoder::plugin::provider as provider_typ
 use crate::call::{CallContext, CallState, GuestClock, Memory};
 use crate::error::{Error, code};
 use crate::gate::Gate;
-use crate::host::log::LogBudget;
 use crate::host::stdio::Stdio;
 use crate::manifest::Kind;
 use crate::plugin::{Plugin, Pre};
@@ -54,7 +53,6 @@ impl Plugin {
             context,
             tree,
             memory: Memory::new(limits),
-            log: LogBudget::new(limits.log_lines),
             clock: GuestClock::new(limits.cpu),
         };
         let mut store = Store::new(&self.shared.engine, state);
@@ -111,19 +109,20 @@ impl Plugin {
             Some(Ok(Err(error))) => Err(self.shown(&store, error.into())),
             Some(Err(trap)) => Err(self.trapped(operation, &store, &trap)),
         };
-        if store.data().log.dropped > 0 {
-            tracing::warn!(
-                target: "pcoder::plugin",
-                plugin = self.inner.subject.identity.plugin.as_str(),
-                "{} further log lines were dropped: the limit is {} a call",
-                store.data().log.dropped,
-                self.inner.subject.limits.log_lines,
-            );
-        }
         // Dropping the store ends host work that is under way; ending the tree ends what it had started.
         drop(store);
         tree.end();
         drop(ticking);
+        // Counted when the store is gone: it may have held a last line that nothing had ended.
+        let dropped = gate.lines().dropped();
+        if dropped > 0 {
+            tracing::warn!(
+                target: "pcoder::plugin",
+                plugin = self.inner.subject.identity.plugin.as_str(),
+                "{dropped} further log lines were dropped: the limit is {} a call",
+                self.inner.subject.limits.log_lines,
+            );
+        }
         let outcome = result.as_ref().map_or_else(|error| error.code.clone(), |_| std::borrow::Cow::Borrowed("ok"));
         gate.call_ended(outcome, started);
         result
@@ -183,7 +182,11 @@ impl Plugin {
             )
             .hint("this is a defect of the plugin; its author needs the command that you ran");
         }
-        let reason = trap.downcast_ref::<wasmtime::Trap>().map_or_else(|| format!("{trap:#}"), ToString::to_string);
+        let reason = match (trap.downcast_ref::<wasmtime::Trap>(), trap.downcast_ref::<wasmtime_wasi::I32Exit>()) {
+            (Some(trap), _) => trap.to_string(),
+            (None, Some(exit)) => format!("it ended itself with the exit code {}", exit.0),
+            (None, None) => format!("{trap:#}"),
+        };
         tracing::debug!(target: "pcoder::plugin", plugin = name.as_str(), "trap: {trap:?}");
         Error::new(code::INTERNAL, operation, format!("plugin `{name}` crashed: {reason}"))
             .hint("this is a defect of the plugin; its author needs the command that you ran")

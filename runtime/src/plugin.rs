@@ -121,9 +121,10 @@ impl Runtime {
             (None, Some(cache)) => cache.component(engine, wasm)?,
             (None, None) => artifact::compile_and_load(engine, wasm)?,
         };
+        let empty_handed = inspection.imports_empty_handed();
         let manifest = inspection.manifest;
         let identity = Identity { plugin: manifest.name.clone(), digest: inspection.digest };
-        let pre = link(engine, manifest.kind, &component).map_err(|error| {
+        let pre = link(engine, manifest.kind, empty_handed, &component).map_err(|error| {
             Error::new(
                 code::INVALID,
                 "plugin.load",
@@ -167,8 +168,9 @@ pub fn digest(wasm: &[u8]) -> String {
     artifact::hex(&Sha256::digest(wasm))
 }
 
-/// Links a component with what its kind's world has, and nothing else.
-fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<Pre> {
+/// Links a component with what its kind's world has, with the rest of WASI `empty_handed` if it imports that, and with
+/// nothing else.
+fn link(engine: &Engine, kind: Kind, empty_handed: bool, component: &Component) -> wasmtime::Result<Pre> {
     let mut linker = Linker::<CallState>::new(engine);
     type Own = HasSelf<CallState>;
     fn own(state: &mut CallState) -> &mut CallState {
@@ -176,8 +178,13 @@ fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<
     }
     interfaces::types::add_to_linker::<_, Own>(&mut linker, own)?;
     interfaces::log::add_to_linker::<_, Own>(&mut linker, own)?;
+    if kind != Kind::Agent || empty_handed {
+        crate::host::wasi::add_shared(&mut linker)?;
+    }
+    if empty_handed {
+        crate::host::wasi::add_empty_handed(&mut linker)?;
+    }
     if kind != Kind::Agent {
-        wasi(&mut linker)?;
         interfaces::stdio::add_to_linker::<_, Own>(&mut linker, own)?;
     }
     match kind {
@@ -205,25 +212,4 @@ fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<
         Kind::Agent => Pre::Agent(agent::AgentPluginPre::new(pre)?),
         Kind::Credentials => Pre::Credentials(credentials::CredentialsPluginPre::new(pre)?),
     })
-}
-
-/// The parts of WASI that worlds name: streams, clocks, randomness. None of them reaches anything of the host's.
-fn wasi(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-    use wasmtime_wasi::p2::bindings as wasi;
-    use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
-    struct Table;
-    impl wasmtime::component::HasData for Table {
-        type Data<'a> = &'a mut wasmtime_wasi::ResourceTable;
-    }
-    fn table(state: &mut CallState) -> &mut wasmtime_wasi::ResourceTable {
-        &mut state.table
-    }
-    wasi::io::error::add_to_linker::<_, Table>(linker, table)?;
-    wasi::io::poll::add_to_linker::<_, Table>(linker, table)?;
-    wasi::io::streams::add_to_linker::<_, Table>(linker, table)?;
-    wasi::clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(linker, CallState::clocks)?;
-    wasi::clocks::wall_clock::add_to_linker::<_, WasiClocks>(linker, CallState::clocks)?;
-    wasi::random::random::add_to_linker::<_, WasiRandom>(linker, CallState::random)?;
-    Ok(())
 }

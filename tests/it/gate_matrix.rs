@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use pcoder_runtime::Runtime;
+use pcoder_runtime::audit::Nowhere;
 use pcoder_runtime::capability::Class::{self, Exec, Files, Net, Secrets, Target};
-use pcoder_runtime::inspect::{Guard as Declared, imports_of};
-use pcoder_runtime::manifest::Kind;
+use pcoder_runtime::inspect::{Guard as Declared, imports_of, inspect};
+use pcoder_runtime::manifest::{Capabilities, Kind};
+use pcoder_runtime::process::Processes;
 use pcoder_tests::{Grant, House, root};
-use wit_parser::{Resolve, WorldItem};
+use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{ManglingAndAbi, PackageId, Resolve, WorldItem};
 
 use crate::double::{Instance, secrets};
 use crate::http::Server;
@@ -74,6 +78,67 @@ const ALIKE: &[(&str, Guard, &str)] = &[
          future-trailers.subscribe future-trailers.get outgoing-response.constructor outgoing-response.status-code \
          outgoing-response.set-status-code outgoing-response.headers outgoing-response.body outgoing-body.write \
          outgoing-body.finish future-incoming-response.subscribe future-incoming-response.get http-error-code",
+    ),
+    ("wasi:random/insecure", Harmless("gives random bytes"), "get-insecure-random-bytes get-insecure-random-u64"),
+    ("wasi:random/insecure-seed", Harmless("gives random bytes"), "insecure-seed"),
+    (
+        "wasi:cli/environment",
+        Harmless("no variables, no arguments, no working folder"),
+        "get-environment get-arguments initial-cwd",
+    ),
+    ("wasi:cli/exit", Harmless("ends this one call, as a crash"), "exit exit-with-code"),
+    ("wasi:cli/stdin", Harmless("an input that has ended"), "get-stdin"),
+    ("wasi:cli/stdout", Harmless("the plugin's log, with its limits"), "get-stdout"),
+    ("wasi:cli/stderr", Harmless("the plugin's log, with its limits"), "get-stderr"),
+    ("wasi:cli/terminal-input", Harmless("there is no terminal"), ""),
+    ("wasi:cli/terminal-output", Harmless("there is no terminal"), ""),
+    ("wasi:cli/terminal-stdin", Harmless("there is no terminal"), "get-terminal-stdin"),
+    ("wasi:cli/terminal-stdout", Harmless("there is no terminal"), "get-terminal-stdout"),
+    ("wasi:cli/terminal-stderr", Harmless("there is no terminal"), "get-terminal-stderr"),
+    ("wasi:filesystem/preopens", Harmless("an empty list"), "get-directories"),
+    (
+        "wasi:filesystem/types",
+        Harmless("works on descriptors, and nobody gives one out"),
+        "descriptor.read-via-stream descriptor.write-via-stream descriptor.append-via-stream \
+         descriptor.advise descriptor.sync-data descriptor.get-flags descriptor.get-type descriptor.set-size \
+         descriptor.set-times descriptor.read descriptor.write descriptor.read-directory descriptor.sync \
+         descriptor.create-directory-at descriptor.stat descriptor.stat-at descriptor.set-times-at \
+         descriptor.link-at descriptor.open-at descriptor.readlink-at descriptor.remove-directory-at \
+         descriptor.rename-at descriptor.symlink-at descriptor.unlink-file-at descriptor.is-same-object \
+         descriptor.metadata-hash descriptor.metadata-hash-at directory-entry-stream.read-directory-entry \
+         filesystem-error-code",
+    ),
+    ("wasi:sockets/network", Harmless("a handle that allows nothing"), ""),
+    ("wasi:sockets/instance-network", Harmless("gives a handle that allows nothing"), "instance-network"),
+    (
+        "wasi:sockets/ip-name-lookup",
+        Harmless("every lookup is refused before it is made"),
+        "resolve-address-stream.resolve-next-address resolve-address-stream.subscribe resolve-addresses",
+    ),
+    ("wasi:sockets/tcp-create-socket", Harmless("every socket is refused before it is made"), "create-tcp-socket"),
+    ("wasi:sockets/udp-create-socket", Harmless("every socket is refused before it is made"), "create-udp-socket"),
+    (
+        "wasi:sockets/tcp",
+        Harmless("works on sockets, and none is ever created"),
+        "tcp-socket.start-bind tcp-socket.finish-bind tcp-socket.start-connect tcp-socket.finish-connect \
+         tcp-socket.start-listen tcp-socket.finish-listen tcp-socket.accept tcp-socket.local-address \
+         tcp-socket.remote-address tcp-socket.is-listening tcp-socket.address-family \
+         tcp-socket.set-listen-backlog-size tcp-socket.keep-alive-enabled tcp-socket.set-keep-alive-enabled \
+         tcp-socket.keep-alive-idle-time tcp-socket.set-keep-alive-idle-time tcp-socket.keep-alive-interval \
+         tcp-socket.set-keep-alive-interval tcp-socket.keep-alive-count tcp-socket.set-keep-alive-count \
+         tcp-socket.hop-limit tcp-socket.set-hop-limit tcp-socket.receive-buffer-size \
+         tcp-socket.set-receive-buffer-size tcp-socket.send-buffer-size tcp-socket.set-send-buffer-size \
+         tcp-socket.subscribe tcp-socket.shutdown",
+    ),
+    (
+        "wasi:sockets/udp",
+        Harmless("works on sockets, and none is ever created"),
+        "udp-socket.start-bind udp-socket.finish-bind udp-socket.stream udp-socket.local-address \
+         udp-socket.remote-address udp-socket.address-family udp-socket.unicast-hop-limit \
+         udp-socket.set-unicast-hop-limit udp-socket.receive-buffer-size udp-socket.set-receive-buffer-size \
+         udp-socket.send-buffer-size udp-socket.set-send-buffer-size udp-socket.subscribe \
+         incoming-datagram-stream.receive incoming-datagram-stream.subscribe \
+         outgoing-datagram-stream.check-send outgoing-datagram-stream.send outgoing-datagram-stream.subscribe",
     ),
 ];
 
@@ -146,16 +211,25 @@ fn table() -> BTreeMap<String, Guard> {
     alike.chain(gated).collect()
 }
 
-/// The imports of a world in `wit/`: interface (with version) to functions.
-fn imports(kind: Kind) -> BTreeMap<String, BTreeSet<String>> {
+/// The contract, with the WASI that is vendored beside it.
+fn contract() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(root().join("wit").join("pcoder-plugin@0.1.0")).expect("the contract");
-    let world = &resolve.worlds[resolve.packages[package].worlds[kind.world()]];
+    (resolve, package)
+}
+
+/// What a plugin may name as an import: the imports of its world in `wit/`, and those of `wasi:cli/imports`, which is
+/// everything of WASI but HTTP. Interface (with version) to functions.
+fn imports(kind: Kind) -> BTreeMap<String, BTreeSet<String>> {
+    let (resolve, package) = contract();
+    let (_, wasi) = resolve.packages.iter().find(|(_, it)| it.name.to_string().starts_with("wasi:cli@")).expect("WASI");
     let mut found = BTreeMap::new();
-    for (key, item) in &world.imports {
-        let WorldItem::Interface { id, .. } = item else { panic!("{key:?} is not an interface") };
-        let functions = resolve.interfaces[*id].functions.keys().map(|name| plain(name)).collect();
-        found.insert(resolve.name_world_key(key), functions);
+    for world in [resolve.packages[package].worlds[kind.world()], wasi.worlds["imports"]] {
+        for (key, item) in &resolve.worlds[world].imports {
+            let WorldItem::Interface { id, .. } = item else { panic!("{key:?} is not an interface") };
+            let functions = resolve.interfaces[*id].functions.keys().map(|name| plain(name)).collect();
+            found.insert(resolve.name_world_key(key), functions);
+        }
     }
     found
 }
@@ -215,6 +289,50 @@ fn what_the_runtime_declares_is_what_the_worlds_import() {
         let in_world = imports(kind);
         let more: Vec<_> = declared.keys().filter(|it| !in_world.contains_key(*it)).collect();
         assert!(more.is_empty(), "{kind}: the runtime offers what the world does not import: {more:?}");
+    }
+}
+
+/// A component that imports all these interfaces with every function that they have, and exports what its kind does.
+fn importing(kind: Kind, interfaces: &BTreeSet<String>) -> Vec<u8> {
+    let (mut resolve, _) = contract();
+    let imports: String = interfaces.iter().map(|name| format!("import {name};\n")).collect();
+    let text = format!("package test:all;\nworld all {{ {imports} export pcoder:plugin/{kind}@0.1.0; }}");
+    let package = resolve.push_str("all.wit", &text).expect("a world");
+    let world = resolve.packages[package].worlds["all"];
+    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("metadata");
+    let encoder = ComponentEncoder::default().validate(true).module(&module).expect("a module");
+    let component = { encoder }.encode().expect("a component");
+    let manifest =
+        format!("description = \"x\"\nname = \"x\"\nversion = \"1.0.0\"\nkind = \"{kind}\"\ncontract = \"0.1.0\"\n");
+    pcoder_tests::with_manifest(component, &manifest)
+}
+
+#[test]
+fn the_linker_has_every_function_that_is_declared_and_no_other_interface() {
+    let runtime = Runtime::new(Arc::new(Nowhere), Processes::new(false), None).expect("a runtime");
+    let table = table();
+    for kind in Kind::ALL {
+        let (served, others): (BTreeSet<String>, BTreeSet<String>) = {
+            let (served, others): (Vec<_>, Vec<_>) = imports(kind).into_iter().partition(|(interface, functions)| {
+                let name = |function: &String| format!("{} {function}", unversioned(interface));
+                !functions.iter().any(|function| matches!(table[&name(function)], NotServed(_)))
+            });
+            let names = |them: Vec<(String, _)>| them.into_iter().map(|(name, _)| name).collect();
+            (names(served), names(others))
+        };
+        let whole = importing(kind, &served);
+        let inspection = inspect(&whole).expect("a plugin");
+        let imported: BTreeSet<String> = inspection.imports.iter().cloned().collect();
+        assert_eq!(imported, served, "{kind}");
+        if let Err(error) = runtime.load(&whole, None, |_| Capabilities::default()) {
+            panic!("{kind}: {error:?}");
+        }
+        for other in others {
+            let component = importing(kind, &[other.clone()].into());
+            let refused = runtime.load(&component, None, |_| Capabilities::default()).err().expect("refused");
+            assert!(refused.is("unsupported") && refused.message.contains(&other), "{refused:?}");
+        }
     }
 }
 

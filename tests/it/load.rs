@@ -6,16 +6,9 @@ use pcoder_runtime::audit::Nowhere;
 use pcoder_runtime::manifest::Capabilities;
 use pcoder_runtime::process::Processes;
 use pcoder_runtime::{Error, Runtime};
-use pcoder_tests::component;
-use wasm_encoder::{ComponentSection as _, CustomSection};
+use pcoder_tests::{component, with_manifest};
 
 const AGENT: &str = "description = \"x\"\nname = \"x\"\nversion = \"1.0.0\"\nkind = \"agent\"\ncontract = \"0.1.0\"\n";
-
-fn with_manifest(mut wasm: Vec<u8>, manifest: &str) -> Vec<u8> {
-    let section = CustomSection { name: "pcoder:manifest".into(), data: manifest.as_bytes().into() };
-    section.append_to_component(&mut wasm);
-    wasm
-}
 
 fn wat(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("a component")
@@ -116,15 +109,18 @@ fn imports_that_no_world_knows_or_that_are_not_served() {
         ("provider", "pcoder:plugin/websocket@0.1.0"),
         ("provider", "pcoder:plugin/target@0.1.0"),
         ("provider", "pcoder:plugin/process@0.2.0"),
-        ("provider", "wasi:filesystem/types@0.2.12"),
-        ("provider", "wasi:sockets/tcp@0.2.12"),
-        ("provider", "wasi:cli/environment@0.2.12"),
+        ("provider", "wasi:filesystem/types@0.3.0"),
+        ("provider", "wasi:sockets/tcp@0.1.0"),
+        ("provider", "wasi:clocks/timezone@0.2.12"),
+        ("provider", "wasi:http/incoming-handler@0.2.12"),
+        ("provider", "wasi:keyvalue/store@0.2.12"),
         ("provider", "wasi:io/poll@0.3.0"),
         ("provider", "evil:corp/backdoor"),
         ("process-manager", "pcoder:plugin/process@0.1.0"),
         ("process-manager", "wasi:http/outgoing-handler@0.2.12"),
         ("credentials", "pcoder:plugin/files@0.1.0"),
-        ("agent", "wasi:clocks/wall-clock@0.2.12"),
+        ("agent", "wasi:http/outgoing-handler@0.2.12"),
+        ("agent", "wasi:http/types@0.2.12"),
         ("agent", "pcoder:plugin/secrets@0.1.0"),
     ] {
         assert_refused(&with(kind, import), "unsupported", &format!("it imports `{import}`"));

@@ -33,6 +33,14 @@ fn built(folder: &str, name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask plugins` makes it", path.display()))
 }
 
+/// A component with a manifest.
+pub fn with_manifest(mut wasm: Vec<u8>, manifest: &str) -> Vec<u8> {
+    use wasm_encoder::{ComponentSection as _, CustomSection};
+    let section = CustomSection { name: "pcoder:manifest".into(), data: manifest.as_bytes().into() };
+    section.append_to_component(&mut wasm);
+    wasm
+}
+
 /// What the grant of a test is.
 #[derive(Clone, Copy)]
 pub enum Grant<'a> {

@@ -39,6 +39,17 @@ impl World {
         })
     }
 
+    /// The same with all of WASI. Ours do without; those of the tests show that there is nothing in it.
+    pub(crate) fn with_wasi(mut self, contract: &Path) -> Result<Self, Failure> {
+        let mut resolve = Resolve::default();
+        resolve.push_dir(contract).map_err(|error| format!("{}: {error:#}", contract.display()))?;
+        let package = resolve.packages.iter().find(|(_, it)| it.name.namespace == "wasi" && it.name.name == "cli");
+        let world = package.and_then(|(_, package)| package.worlds.get("imports"));
+        let world = world.ok_or_else(|| format!("{}: there is no world `wasi:cli/imports`", contract.display()))?;
+        self.imports.extend(resolve.worlds[*world].imports.keys().map(|key| resolve.name_world_key(key)));
+        Ok(self)
+    }
+
     /// Refuses a component that reaches for more than its world has, or lacks what its world gives.
     fn check(&self, component: &[u8]) -> Result<(), Failure> {
         let (imports, exports) = outside(component)?;

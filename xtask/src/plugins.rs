@@ -23,7 +23,8 @@ const PROFILE: [&str; 6] = [
 ];
 
 /// Where plugins are, and where under `target/` their components go. Only those in `plugins/` may be embedded.
-const PLACES: [(&str, &str); 3] = [("plugins", "plugins"), ("tests", "hostile"), ("examples", "examples")];
+const PLACES: [(&str, &str); 3] = [("plugins", "plugins"), ("tests", HOSTILE), ("examples", "examples")];
+const HOSTILE: &str = "hostile";
 
 struct Plugin {
     /// The folder under `target/`.
@@ -43,7 +44,11 @@ pub(crate) fn build(names: &[&str]) -> Result<(), Failure> {
     for plugin in &plugins {
         let path = module_path(&target, &plugin.name);
         let module = fs::read(&path).map_err(at(&path))?;
-        let world = World::of_kind(&contract(), &plugin.kind).map_err(|error| format!("{}: {error}", plugin.name))?;
+        let mut world =
+            World::of_kind(&contract(), &plugin.kind).map_err(|error| format!("{}: {error}", plugin.name))?;
+        if plugin.place == HOSTILE {
+            world = world.with_wasi(&contract())?;
+        }
         let component =
             from_module(&module, &plugin.manifest, &world).map_err(|error| format!("{}: {error}", plugin.name))?;
         let file = format!("{}/{}.wasm", plugin.place, plugin.name);

@@ -112,6 +112,30 @@ impl Budget {
     }
 }
 
+/// How many lines one call may still log, counted in one place for every way that they come.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    limit: u64,
+    asked: AtomicU64,
+}
+
+impl Lines {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { limit: u64::from(limit), asked: AtomicU64::new(0) }
+    }
+
+    /// Counts one line and says whether it may be written.
+    pub(crate) fn take(&self) -> bool {
+        // Nothing else depends on the order in which lines arrive.
+        self.asked.fetch_add(1, Ordering::Relaxed) < self.limit
+    }
+
+    /// How many were not written.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed).saturating_sub(self.limit)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,3 +10,4 @@ pub(crate) mod secrets;
 pub mod stdio;
 pub(crate) mod target;
 mod types;
+pub(crate) mod wasi;

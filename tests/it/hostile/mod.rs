@@ -5,6 +5,7 @@ mod files;
 mod limits;
 mod net;
 mod secrets;
+mod wasi;
 
 /// The code of an answer.
 fn code(answer: &str) -> &str {
