@@ -77,6 +77,29 @@ async fn what_a_command_leaves_behind_ends_with_it() {
     }
 }
 
+/// While a process becomes another program there is a moment in which it has no environment, and so no call's name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_just_becoming_another_program_ends_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (pipe, again) = (fifo(&folder), folder.path().join("again"));
+    // It becomes itself, as often as takes minutes.
+    let script = format!("[ $1 -eq 0 ] || exec sh '{}' $(($1 - 1))", again.display());
+    std::fs::write(&again, script).expect("a script");
+    let script = format!(
+        "( setsid sh -c 'echo ready; echo >{0}; exec sh {1} 200000' & )\nread line <{0}",
+        pipe.display(),
+        again.display()
+    );
+    let (house, command) = (house(), sh(&script));
+    for _ in 0..60 {
+        let (stdio, reader) = piped();
+        let provider = house.plugin.provider().expect("a provider");
+        provider.exec(called(&command), "as it is", &command, stdio).await.expect("it ends");
+        let rest = tokio::time::timeout(Duration::from_secs(20), read_to_end(reader)).await;
+        assert_eq!(rest.expect("somebody is left"), "ready\n");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_captured_command_ends_when_it_ends_and_not_when_its_children_do() {
     let house = house();

@@ -217,6 +217,7 @@ fn pass_on(_: Root, _: Signal) {}
 mod linux {
     use std::collections::{HashMap, HashSet};
     use std::fs;
+    use std::time::{Duration, Instant};
 
     use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
@@ -226,13 +227,18 @@ mod linux {
     /// fork bomb must not keep it for ever.
     const ROUNDS: usize = 64;
 
+    /// How long a search waits in all for processes that are becoming another program. That takes microseconds, or as
+    /// long as there is no processor for it.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     pub(super) fn sweep(call: &str, live: &HashSet<u32>, sole_parent: bool) {
         let tag = format!("{CALL_VARIABLE}={call}");
+        let deadline = Instant::now() + PATIENCE;
         for _ in 0..ROUNDS {
             if sole_parent && own_children().is_some_and(|children| children.iter().all(|it| live.contains(it))) {
                 return;
             }
-            let found = left_behind(&tag, live, sole_parent);
+            let found = left_behind(&tag, live, sole_parent, deadline);
             if found.is_empty() {
                 return;
             }
@@ -278,7 +284,7 @@ mod linux {
             .collect()
     }
 
-    fn left_behind(tag: &str, live: &HashSet<u32>, sole_parent: bool) -> Vec<u32> {
+    fn left_behind(tag: &str, live: &HashSet<u32>, sole_parent: bool, deadline: Instant) -> Vec<u32> {
         let ours = u32::try_from(getpid().as_raw_nonzero().get()).unwrap_or_default();
         let processes = all();
         let belongs = |pid: u32| -> bool {
@@ -288,7 +294,7 @@ mod linux {
                 if at <= 1 || at == ours || live.contains(&at) {
                     return false;
                 }
-                if carries(at, tag) {
+                if carries(at, tag, deadline) {
                     return true;
                 }
                 let Some(process) = processes.get(&at) else {
@@ -321,8 +327,32 @@ mod linux {
             .collect()
     }
 
-    fn carries(pid: u32, tag: &str) -> bool {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable == tag.as_bytes()))
+    /// Whether a process has the call's name in its environment. While it becomes another program it has none for a
+    /// moment, and would get away.
+    fn carries(pid: u32, tag: &str, deadline: Instant) -> bool {
+        loop {
+            let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+            if !environ.is_empty() {
+                return environ.split(|&byte| byte == 0).any(|variable| variable == tag.as_bytes());
+            }
+            if has_none(pid) || Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether a process will have no variables: it has ended, it is the kernel's, or its environment begins and ends at
+    /// the same address. One that is not there yet has no address.
+    fn has_none(pid: u32) -> bool {
+        const OF_THE_KERNEL: u32 = 0x0020_0000;
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+        let Some((_, fields)) = stat.rsplit_once(')') else { return true };
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        // The third of proc_pid_stat(5) is the first here.
+        let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
+        let (state, flags, begin, end) = (field(3), field(9), field(50), field(51));
+        let ended = matches!(state, "Z" | "X");
+        ended || flags.parse().is_ok_and(|it: u32| it & OF_THE_KERNEL != 0) || (begin == end && end != "0")
     }
 }
