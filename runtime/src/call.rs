@@ -22,7 +22,7 @@ use crate::secrets::Broker;
 use crate::target::Target;
 
 /// The largest set of header fields of one request.
-const HEADERS: usize = 128 << 10;
+pub(crate) const HEADERS: usize = 128 << 10;
 
 /// What the host asks a call to do, where a plugin is granted to do just that (`as called`, the root `called`).
 #[derive(Clone, Debug, Default)]

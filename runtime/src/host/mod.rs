@@ -2,6 +2,7 @@
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 mod answer;
+mod dial;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod log;
@@ -10,3 +11,4 @@ pub(crate) mod secrets;
 pub mod stdio;
 pub(crate) mod target;
 mod types;
+pub(crate) mod websocket;

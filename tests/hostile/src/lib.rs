@@ -7,6 +7,7 @@
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 mod harm;
+mod sockets;
 mod steps;
 
 use pcoder_sdk::host::{ProviderHost, Stdio};
