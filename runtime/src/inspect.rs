@@ -167,6 +167,7 @@ pub fn imports_of(kind: Kind) -> Vec<KnownImport> {
             harmless("wasi:http/types@0.2.12", "builds requests and reads answers; sends nothing"),
             gated("wasi:http/outgoing-handler@0.2.12", Net),
             gated("pcoder:plugin/websocket@0.1.0", Net),
+            gated("pcoder:plugin/ssh@0.1.0", Net),
             gated("pcoder:plugin/process@0.1.0", Exec),
             gated("pcoder:plugin/files@0.1.0", Files),
             gated("pcoder:plugin/secrets@0.1.0", Secrets),

@@ -184,6 +184,7 @@ fn link(engine: &Engine, kind: Kind, component: &Component) -> wasmtime::Result<
         Kind::Provider => {
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
             interfaces::websocket::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::ssh::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;

@@ -1,4 +1,4 @@
-//! Every import of every world, function by function: gated, harmless, or not served. And for each one that is gated,
+//! Every import of every world, function by function: gated, or harmless. And for each one that is gated,
 //! what happens without a grant (nothing, and a typed answer) and with one (it, once).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use wit_parser::{Resolve, WorldItem};
 
 use crate::double::{Instance, secrets};
 use crate::http::Server;
-use crate::websocket;
+use crate::{sshd, websocket};
 
 /// How one function is guarded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,12 +22,8 @@ enum Guard {
     Gated(Class, &'static str),
     /// It reaches nothing that could be granted, for this reason.
     Harmless(&'static str),
-    /// The host does not have it, for this reason.
-    NotServed(&'static str),
 }
-use Guard::{Gated, Harmless, NotServed};
-
-const LATER: &str = "comes with the first provider that needs it; until then the linker does not define it";
+use Guard::{Gated, Harmless};
 
 /// Interfaces whose functions are all alike, each named.
 const ALIKE: &[(&str, Guard, &str)] = &[
@@ -38,7 +34,6 @@ const ALIKE: &[(&str, Guard, &str)] = &[
         Harmless("the caller gave these streams to this very call"),
         "stdio.terminal stdio.subscribe-resize stdio.stdin stdio.stdout stdio.stderr",
     ),
-    ("pcoder:plugin/ssh", NotServed(LATER), "exec read-file write-file forward"),
     (
         "pcoder:plugin/websocket",
         Harmless("moves messages of a connection that a gated function opened, within the call's budget"),
@@ -104,7 +99,20 @@ const GATED: &[Case] = &[
         ..case("wasi:http/outgoing-handler handle", Net, "request", &["http", "GET", "URL"])
     },
     Case { more: &[(Net, "connect")], ..case("pcoder:plugin/websocket connect", Net, "open", &["ws", "WEBSOCKET"]) },
+    Case {
+        more: &[(Net, "connect")],
+        ..case("pcoder:plugin/ssh read-file", Net, "read", &["ssh.read", "ENDPOINT", "/etc/passwd"])
+    },
+    Case {
+        more: &[(Net, "connect")],
+        ..case("pcoder:plugin/ssh write-file", Net, "write", &["ssh.write", "ENDPOINT", "PROOF", "text"])
+    },
+    Case {
+        more: &[(Net, "connect")],
+        ..case("pcoder:plugin/ssh forward", Net, "forward", &["ssh.forward", "ENDPOINT", "22"])
+    },
     // Through `exec`, because only that has streams.
+    Case { more: &[(Net, "connect")], ..case("pcoder:plugin/ssh exec", Net, "exec", &["exec", "ENDPOINT"]) },
     case("pcoder:plugin/process run", Exec, "run", &["exec", "mark"]),
     case("pcoder:plugin/process capture", Exec, "run", &["process.capture", "/bin/mkdir", "PROOF"]),
     case("pcoder:plugin/files read", Files, "read", &["files.read", "box", "file"]),
@@ -204,10 +212,7 @@ fn what_the_runtime_declares_is_what_the_worlds_import() {
             let guards: Vec<Guard> =
                 functions.iter().map(|it| table[&format!("{} {it}", unversioned(&interface))]).collect();
             match declared.get(&interface) {
-                None => assert!(
-                    guards.iter().all(|it| matches!(it, NotServed(_))),
-                    "{kind}: {interface} is served by nobody"
-                ),
+                None => panic!("{kind}: {interface} is served by nobody"),
                 Some(Declared::Harmless(reason)) => {
                     assert!(!reason.is_empty());
                     assert!(guards.iter().all(|it| matches!(it, Harmless(_))), "{kind}: {interface} needs the gate");
@@ -231,6 +236,7 @@ struct Scene {
     folder: tempfile::TempDir,
     server: Server,
     sockets: websocket::Server,
+    machine: sshd::Server,
     instance: Arc<Instance>,
 }
 
@@ -243,12 +249,13 @@ impl Scene {
             folder,
             server: Server::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi".into()),
             sockets: websocket::Server::echo(),
+            machine: sshd::Server::start(),
             instance: Arc::default(),
         }
     }
 
     fn state(&self) -> (Vec<String>, usize, Vec<String>) {
-        let requests = self.server.requests().len() + self.sockets.requests().len();
+        let requests = self.server.requests().len() + self.sockets.requests().len() + self.machine.connections();
         (tree(self.folder.path()), requests, self.instance.calls())
     }
 
@@ -260,9 +267,11 @@ impl Scene {
             Kind::Provider => format!(
                 "{files}{secrets}[[exec]]\nprogram = \"as called\"\n[[exec]]\nprogram = \"/bin/mkdir\"\nargs = [\"<any>\"]\n\
                  [[net]]\nurl = \"{}\"\nmethods = [\"GET\"]\naddresses = [\"loopback\"]\n\
+                 [[net]]\nurl = \"{}\"\naddresses = [\"loopback\"]\n\
                  [[net]]\nurl = \"{}\"\naddresses = [\"loopback\"]\n",
                 self.server.url("/"),
-                self.sockets.url("/")
+                self.sockets.url("/"),
+                self.machine.url()
             ),
             Kind::ProcessManager => format!("{files}{target}"),
             Kind::Credentials => format!("{secrets}{target}"),
@@ -282,6 +291,7 @@ impl Scene {
     /// Makes the call and says with which code it ended; an empty one when it succeeded.
     async fn call(&self, kind: Kind, case: &Case, house: &House) -> String {
         let (url, socket) = (self.server.url("/"), self.sockets.url("/"));
+        let endpoint = self.machine.endpoint(&sshd::key("user")).join(pcoder_tests::SEPARATOR);
         let proof = self.folder.path().join("proof").display().to_string();
         let call: Vec<&str> = case
             .call
@@ -289,6 +299,7 @@ impl Scene {
             .map(|word| match *word {
                 "URL" => url.as_str(),
                 "WEBSOCKET" => socket.as_str(),
+                "ENDPOINT" => endpoint.as_str(),
                 "PROOF" => proof.as_str(),
                 other => other,
             })
@@ -307,8 +318,9 @@ impl Scene {
                 let mut context = self.context();
                 context.called.command = Some(command.clone());
                 let stdio = crate::streams::nothing();
+                let id = if case.guard.0 == Net { format!("ssh\u{1f}{endpoint}") } else { "as it is".to_owned() };
                 let provider = house.plugin.provider().expect("a provider");
-                code(provider.exec(context, "as it is", &command, stdio).await.map(drop))
+                code(provider.exec(context, &id, &command, stdio).await.map(drop))
             }
             Kind::Provider => {
                 let answer = house.step(self.context(), &call).await;

@@ -16,5 +16,7 @@ mod http;
 mod load;
 mod logs;
 mod send;
+#[cfg(unix)]
+mod sshd;
 mod streams;
 mod websocket;

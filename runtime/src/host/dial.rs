@@ -60,6 +60,10 @@ pub(crate) async fn dial(
             .await
             .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no answer in time").subject(address.to_string()))
             .and_then(|result| result.map_err(|error| Error::io(OPERATION, address.to_string(), &error)));
+        if let Ok(stream) = &result {
+            // Keys that somebody presses must not wait for more of them.
+            let _ = stream.set_nodelay(true);
+        }
         match permit.finish(0, result) {
             Ok(stream) if matches!(url.scheme(), "https" | "wss") => {
                 return tokio::time::timeout(wait, tls(host, stream))

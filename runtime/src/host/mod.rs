@@ -3,11 +3,13 @@
 
 mod answer;
 mod dial;
+mod ends;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod secrets;
+pub(crate) mod ssh;
 pub mod stdio;
 pub(crate) mod target;
 mod types;

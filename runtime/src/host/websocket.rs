@@ -146,7 +146,7 @@ impl Host for CallState {
         let permit = self.gate.authorize(Channel { verb: "open", url: url.clone(), subject: None })?;
         let result = open(&self.gate, &self.context.secrets, &url, headers).await;
         let socket = permit.finish(0, result)?;
-        Ok(self.table.push(WebSocket::new(socket)).map_err(|error| self.not_kept(OPERATION, &error))?)
+        Ok(self.keep(OPERATION, WebSocket::new(socket))?)
     }
 }
 
@@ -180,18 +180,6 @@ impl HostConnection for CallState {
         // The other side may not listen, and it is closed in any case.
         let _ = tokio::time::timeout(GOODBYE, socket.sink.close()).await;
         Ok(())
-    }
-}
-
-impl CallState {
-    /// Why a new handle has no place in the table.
-    fn not_kept(&self, operation: &'static str, error: &ResourceTableError) -> Error {
-        if !matches!(error, ResourceTableError::Full) {
-            return lost(operation, error);
-        }
-        let limit = self.gate.limits().handles;
-        Error::new(code::LIMIT, operation, format!("the call opened more handles than its limit of {limit}"))
-            .hint("the plugin has a leak, or asks for `handles` too low in its manifest")
     }
 }
 

@@ -5,7 +5,7 @@ use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::http::Request;
 use pcoder_sdk::{Argv, Command, CommandSpec, Error, Level, Output, Result, Setting, WriteOptions};
 
-use crate::{harm, sockets};
+use crate::{harm, sockets, ssh};
 
 /// Does one thing and says what came of it.
 pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Result<String> {
@@ -52,6 +52,9 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
             }
         }
         "ws" | "ws.hold" | "ws.close" | "ws.flood" | "ws.listen" | "ws.many" => sockets::step(host, verb, args),
+        "ssh.read" | "ssh.write" | "ssh.forward" | "ssh.forward.hold" | "ssh.forward.many" => {
+            ssh::step(host, verb, args)
+        }
         "log" => {
             host.log().log(Level::Info, arg(0));
             Ok(String::new())

@@ -5,6 +5,7 @@ mod files;
 mod limits;
 mod net;
 mod secrets;
+mod ssh;
 mod websocket;
 
 use pcoder_tests::House;
