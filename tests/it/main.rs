@@ -17,6 +17,8 @@ mod load;
 mod logs;
 mod send;
 #[cfg(unix)]
+mod ssh_double;
+#[cfg(unix)]
 mod sshd;
 mod streams;
 mod websocket;

@@ -6,6 +6,7 @@ mod limits;
 mod net;
 mod secrets;
 mod ssh;
+mod terminal;
 mod websocket;
 
 use pcoder_tests::House;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{assert_nowhere, code};
 use crate::double::secrets;
 use crate::logs;
+use crate::ssh_double::Double;
 use crate::sshd::{Server, key};
 use crate::streams::{nothing, piped, read_line, read_to_end};
 
@@ -200,6 +201,39 @@ async fn a_login_goes_only_where_its_grant_says_and_does_not_come_back() {
     assert!(error.is("denied"), "{error:?}");
     assert_eq!(read_to_end(reader).await, "");
     assert_nowhere(&value, &house, &[format!("{error:?}")]);
+}
+
+#[tokio::test]
+async fn a_password_is_a_login_too_and_a_server_that_misbehaves_is_an_error() {
+    logs::capture();
+    let value = "s3cret-password-over-ssh-0202";
+    let server = Double::start(value).await;
+    let url = format!("ssh://127.0.0.1:{}", server.port);
+    let request = format!(
+        "[[net]]\nurl = \"{url}\"\naddresses = [\"loopback\"]\n[[secrets]]\nname = \"KEY\"\nto = [\"{url}\"]\n"
+    );
+    let house = House::provider(&request, Grant::All);
+    let context = |value: &str| CallContext { secrets: secrets(&[("KEY", value)]), ..CallContext::default() };
+    let endpoint =
+        ["127.0.0.1".to_owned(), server.port.to_string(), "user".to_owned(), "secret:KEY".to_owned(), key("other.pub")];
+    let run = async |value: &str, command: &str| {
+        exec(&house, context(value), &endpoint, &argv(command, &[]), nothing()).await
+    };
+    assert!(run("another-password", "USR2").await.expect_err("a wrong password").is("unauthenticated"));
+    assert_eq!(server.logins(), 0);
+    assert_eq!(run(value, "USR2").await.expect("it ends"), ExitStatus::Signaled(12));
+    for (command, code) in [("refuse", "unsupported"), ("vanish", "unavailable"), ("NONSENSE", "unavailable")] {
+        let error = run(value, command).await.expect_err(command);
+        assert!(error.is(code), "{command}: {error:?}");
+        assert_nowhere(value, &house, &[format!("{error:?}")]);
+    }
+    let mut read: Vec<&str> = vec!["ssh.read"];
+    read.extend(endpoint.iter().map(String::as_str));
+    read[4] = "{0}";
+    read.push("/etc/passwd");
+    let answers = house.script(context(value), &[&["secrets.get", "KEY"], &read]).await.expect("the call");
+    assert!(answers[1].starts_with("unsupported the other side has no SFTP"), "{answers:?}");
+    assert_nowhere(value, &house, &answers);
 }
 
 #[tokio::test]
