@@ -14,6 +14,7 @@ pub mod host {
             "wasi:http": wasmtime_wasi_http::p2::bindings::http,
             "wasi": wasmtime_wasi::p2::bindings,
             "pcoder:plugin/stdio.stdio": crate::host::stdio::Stdio,
+            "pcoder:plugin/websocket.connection": crate::host::websocket::WebSocket,
         },
         additional_derives: [PartialEq],
         require_store_data_send: true,

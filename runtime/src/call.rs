@@ -7,21 +7,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::host::pcoder::plugin::types::CommandSpec;
 use crate::capability::limits::Limits;
-use crate::error::Error;
+use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::http::Requests;
+use crate::host::ssh::Connected;
 use crate::process::ProcessTree;
 use crate::secrets::Broker;
 use crate::target::Target;
 
 /// The largest set of header fields of one request.
-const HEADERS: usize = 128 << 10;
+pub(crate) const HEADERS: usize = 128 << 10;
 
 /// What the host asks a call to do, where a plugin is granted to do just that (`as called`, the root `called`).
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,8 @@ pub struct CallState {
     pub(crate) wasi: Option<WasiCtx>,
     /// The same: few calls make requests.
     pub(crate) http: Option<(WasiHttpCtx, Requests)>,
+    /// The connections over SSH that it has, to be used again. The table holds them.
+    pub(crate) ssh: Vec<Resource<Connected>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) context: CallContext,
     pub(crate) tree: Arc<ProcessTree>,
@@ -76,6 +79,18 @@ impl CallState {
     /// Counts bytes that the host holds or moves for the guest.
     pub(crate) fn charge(&self, operation: &'static str, bytes: u64) -> Result<(), Error> {
         self.gate.budget().charge(operation, bytes)
+    }
+
+    /// Puts something that stays open into the table, where it counts as a handle.
+    pub(crate) fn keep<T: Send + 'static>(&mut self, operation: &'static str, open: T) -> Result<Resource<T>, Error> {
+        self.table.push(open).map_err(|error| {
+            if !matches!(error, ResourceTableError::Full) {
+                return Error::new(code::INTERNAL, operation, error.to_string());
+            }
+            let limit = self.gate.limits().handles;
+            Error::new(code::LIMIT, operation, format!("the call opened more handles than its limit of {limit}"))
+                .hint("the plugin has a leak, or asks for `handles` too low in its manifest")
+        })
     }
 
     /// How many more bytes may be moved.

@@ -100,6 +100,11 @@ impl Gate {
         &self.subject.identity
     }
 
+    /// What the call may use up.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.subject.limits
+    }
+
     /// What the call may still move: one budget for files, captured output, requests and answers.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget

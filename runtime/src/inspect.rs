@@ -105,15 +105,16 @@ impl Inspection {
     /// does not count: there is nothing behind it.
     pub fn impossible(&self) -> Vec<&'static str> {
         let has = |name: &str| self.imports.iter().any(|import| same_interface(name, import));
+        let network = ["wasi:http/outgoing-handler@0.2.12", "pcoder:plugin/websocket@0.1.0", "pcoder:plugin/ssh@0.1.0"];
         [
-            ("pcoder:plugin/process@0.1.0", "run programs on this host"),
-            ("pcoder:plugin/files@0.1.0", "read or write files of this host"),
-            ("wasi:http/outgoing-handler@0.2.12", "reach the network"),
-            ("pcoder:plugin/secrets@0.1.0", "name secrets"),
-            ("pcoder:plugin/target@0.1.0", "touch the instance that it is called for"),
+            (&["pcoder:plugin/process@0.1.0"][..], "run programs on this host"),
+            (&["pcoder:plugin/files@0.1.0"], "read or write files of this host"),
+            (&network, "reach the network"),
+            (&["pcoder:plugin/secrets@0.1.0"], "name secrets"),
+            (&["pcoder:plugin/target@0.1.0"], "touch the instance that it is called for"),
         ]
         .into_iter()
-        .filter_map(|(import, what)| (!has(import)).then_some(what))
+        .filter_map(|(imports, what)| (!imports.iter().any(|import| has(import))).then_some(what))
         .collect()
     }
 }
@@ -225,6 +226,8 @@ fn world_imports(kind: Kind) -> Vec<KnownImport> {
         Kind::Provider => imports.extend([
             harmless("wasi:http/types@0.2.12", "builds requests and reads answers; sends nothing"),
             gated("wasi:http/outgoing-handler@0.2.12", Net),
+            gated("pcoder:plugin/websocket@0.1.0", Net),
+            gated("pcoder:plugin/ssh@0.1.0", Net),
             gated("pcoder:plugin/process@0.1.0", Exec),
             gated("pcoder:plugin/files@0.1.0", Files),
             gated("pcoder:plugin/secrets@0.1.0", Secrets),

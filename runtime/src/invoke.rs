@@ -49,6 +49,7 @@ impl Plugin {
             table,
             wasi: None,
             http: None,
+            ssh: Vec::new(),
             gate,
             context,
             tree,

@@ -191,6 +191,8 @@ fn link(engine: &Engine, kind: Kind, empty_handed: bool, component: &Component) 
         Kind::Provider => {
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
             crate::host::http::link_error_code(&mut linker)?;
+            interfaces::websocket::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::ssh::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;

@@ -105,8 +105,8 @@ fn imports_that_no_world_knows_or_that_are_not_served() {
         with_manifest(component, &AGENT.replace("\"agent\"", &format!("\"{kind}\"")))
     };
     for (kind, import) in [
-        ("provider", "pcoder:plugin/ssh@0.1.0"),
-        ("provider", "pcoder:plugin/websocket@0.1.0"),
+        ("credentials", "pcoder:plugin/ssh@0.1.0"),
+        ("agent", "pcoder:plugin/websocket@0.1.0"),
         ("provider", "pcoder:plugin/target@0.1.0"),
         ("provider", "pcoder:plugin/process@0.2.0"),
         ("provider", "wasi:filesystem/types@0.3.0"),

@@ -19,4 +19,9 @@ mod load;
 mod logs;
 mod sdk_http;
 mod send;
+#[cfg(unix)]
+mod ssh_double;
+#[cfg(unix)]
+mod sshd;
 mod streams;
+mod websocket;

@@ -9,6 +9,7 @@ use crate::workspace::root;
 
 /// Everything that a change must pass, the real engines included.
 pub(crate) fn test() -> Result<(), Failure> {
+    crate::debian::openssh()?;
     let program = build()?;
     println!("installing the engines that the end-to-end tests run (nothing, when they are there)");
     for (name, version) in [

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod check;
 mod component;
+mod debian;
 mod demo;
 mod dependencies;
 mod plugins;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Failure;
+use crate::debian::{self, install_command, on_path};
 use crate::workspace::root;
 
 /// The target of every plugin.
@@ -156,36 +157,13 @@ fn has_sources() -> bool {
     sysroot.join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file()
 }
 
-fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
-}
-
 fn install() -> Result<(), Failure> {
-    let command = format!("apt-get update && apt-get install -y {}", PACKAGES.join(" "));
     let advice = format!(
         "the plugins need a compiler for {TARGET}. Either run\n\n    rustup target add {TARGET}\n\nor, on Debian,\n\n    \
-         {command}\n\nand then this command again"
+         {}\n\nand then this command again",
+        install_command(&PACKAGES)
     );
-    if !on_path("apt-get") || !is_root() {
-        return Err(advice);
-    }
-    println!("installing a compiler for {TARGET} (missing: {}):", missing_packages().join(", "));
-    println!("    {command}");
-    let status = Command::new("sh")
-        .args(["-c", &command])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
-        .map_err(|error| format!("sh: {error}"))?;
-    let missing = missing_packages();
-    if status.success() && missing.is_empty() {
-        return Ok(());
-    }
-    Err(format!("`apt-get` did not bring {}: {advice}", missing.join(", ")))
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+    debian::install(&PACKAGES, &format!("a compiler for {TARGET}"), missing_packages, &advice)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub fn check_request(capabilities: &Capabilities) -> Result<(), Error> {
         exec::check(request)?;
     }
     for request in &capabilities.net {
-        net::UrlPattern::parse(&request.url)?;
+        net::check(request)?;
     }
     for request in &capabilities.secrets {
         for destination in &request.to {

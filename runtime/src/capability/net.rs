@@ -1,11 +1,10 @@
-//! Capability `net`: which requests may be made, and which addresses may be dialled.
+//! Capability `net`: which requests may be made, which channels opened, and which addresses dialled.
 //!
-//! Two checks, because a name proves nothing: the request's URL against the grants, then the address that the name
-//! resolved to. The host dials the address that it checked, and each redirect is a request of its own.
+//! Two checks, because a name proves nothing: the URL against the grants, then the address that the name resolved to. The host dials the address that it checked, and each redirect is a request of its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use url::Url;
+use url::{Host, Url};
 
 use super::{Class, Effect};
 use crate::error::{Error, code};
@@ -42,15 +41,20 @@ impl UrlPattern {
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("a grant's URL has no credentials, no query and no fragment"));
         }
+        if url.scheme() == SSH && !matches!(url.path(), "" | "/") {
+            return Err(refuse("an ssh URL has no path"));
+        }
         let host = url.host_str().filter(|it| !it.is_empty()).ok_or_else(|| refuse("the URL has no host"))?;
-        if subdomains && host.parse::<Ipv4Addr>().is_ok() {
+        // A URL keeps the host of a scheme that it does not know (`ssh`) as it was written.
+        let host = Host::parse(host).map_err(|error| refuse(&format!("not a host: {error}")))?;
+        if subdomains && !matches!(host, Host::Domain(_)) {
             return Err(refuse("an address has no subdomains"));
         }
         Ok(Self {
             scheme: url.scheme().to_owned(),
-            host: host.to_ascii_lowercase(),
+            host: host.to_string(),
             subdomains,
-            port: url.port_or_known_default(),
+            port: port_of(&url),
             path: url.path().to_owned(),
         })
     }
@@ -71,7 +75,7 @@ impl UrlPattern {
         let lower = url.path().to_ascii_lowercase();
         let ambiguous = prefix.len() > 1 && ["%2f", "%5c", "%2e", "\\"].iter().any(|it| lower.contains(it));
         url.scheme() == self.scheme
-            && url.port_or_known_default() == self.port
+            && port_of(url) == self.port
             && url.username().is_empty()
             && url.password().is_none()
             && host_matches
@@ -84,8 +88,48 @@ fn matching<'a>(capabilities: &'a Capabilities, url: &Url) -> impl Iterator<Item
     capabilities.net.iter().filter(move |grant| UrlPattern::parse(&grant.url).is_ok_and(|it| it.holds(url)))
 }
 
-fn allows(grant: &Net, method: &str) -> bool {
-    grant.methods.iter().any(|it| it.eq_ignore_ascii_case(method))
+fn allows(grant: &Net, method: Option<&str>) -> bool {
+    match method {
+        Some(method) => grant.methods.iter().any(|it| it.eq_ignore_ascii_case(method)),
+        None => true,
+    }
+}
+
+/// Checks that every field of a request for the network can be enforced.
+///
+/// # Errors
+/// `invalid`, naming what is wrong.
+pub fn check(request: &Net) -> Result<(), Error> {
+    let pattern = UrlPattern::parse(&request.url)?;
+    if is_methodless(&pattern.scheme) && !request.methods.is_empty() {
+        let message = format!("`methods` are for http and https; {} has none", pattern.scheme);
+        return Err(Error::new(code::INVALID, "plugin.manifest", message).subject(&request.url));
+    }
+    Ok(())
+}
+
+const SSH: &str = "ssh";
+
+/// Whether a URL's scheme has no methods: its grant allows all that can be done there.
+fn is_methodless(scheme: &str) -> bool {
+    matches!(scheme, "ws" | "wss" | SSH)
+}
+
+/// A URL's port, also where it is left out.
+pub fn port_of(url: &Url) -> Option<u16> {
+    url.port_or_known_default().or_else(|| (url.scheme() == SSH).then_some(22))
+}
+
+/// The URL of a host that is reached over SSH, in normal form.
+///
+/// # Errors
+/// `invalid` for what is not a host's name or address.
+pub fn ssh_url(host: &str, port: u16) -> Result<Url, Error> {
+    let invalid =
+        |message: String| Error::new(code::INVALID, "ssh.connect", message).subject(crate::text::for_people(host, 128));
+    let bracketed = host.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
+    let parsed = Host::parse(bracketed.as_deref().unwrap_or(host)).map_err(|error| invalid(error.to_string()))?;
+    Url::parse(&format!("{SSH}://{parsed}:{port}/")).map_err(|error| invalid(error.to_string()))
 }
 
 /// A request that would be made.
@@ -111,17 +155,52 @@ impl Effect for Request {
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
         matching(capabilities, &self.url)
-            .find(|grant| allows(grant, &self.method))
+            .find(|grant| allows(grant, Some(&self.method)))
             .map(|grant| format!("net {}", grant.url))
     }
 }
 
-/// A connection that would be opened for a request that was allowed.
+/// What would be done over a protocol without methods: a WebSocket opened, a command run over SSH.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// What would be done.
+    pub verb: &'static str,
+    /// Where.
+    pub url: Url,
+    /// To what there, where that is not all of it.
+    pub subject: Option<String>,
+}
+
+impl Effect for Channel {
+    const CLASS: Class = Class::Net;
+
+    fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    fn describe(&self) -> String {
+        let url = without_query(&self.url);
+        match &self.subject {
+            Some(subject) => format!("{} at {url}", crate::text::for_people(subject, 400)),
+            None => url,
+        }
+    }
+
+    fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
+        if !is_methodless(self.url.scheme()) {
+            return None;
+        }
+        matching(capabilities, &self.url).next().map(|grant| format!("net {}", grant.url))
+    }
+}
+
+/// A connection that would be opened for something that was allowed.
 #[derive(Clone, Debug)]
 pub struct Dial {
-    /// The request's method: the grant that allows it must be the one that allows the address too.
-    pub method: String,
-    /// The request's URL.
+    /// The request's method, where its protocol has any: the grant that allows it must be the one that allows the
+    /// address too.
+    pub method: Option<String>,
+    /// The URL of the request or the channel.
     pub url: Url,
     /// What its host resolved to.
     pub address: IpAddr,
@@ -139,7 +218,7 @@ impl Effect for Dial {
     }
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
-        let mut grants = matching(capabilities, &self.url).filter(|grant| allows(grant, &self.method));
+        let mut grants = matching(capabilities, &self.url).filter(|grant| allows(grant, self.method.as_deref()));
         let class = match classify(self.address) {
             Address::Public => return grants.next().map(|it| format!("net {}", it.url)),
             Address::Special(class) => class,
@@ -255,6 +334,49 @@ mod tests {
     }
 
     #[test]
+    fn an_ssh_pattern_holds_a_host_and_a_port_in_every_spelling() {
+        let url = |host: &str, port| ssh_url(host, port).expect("a URL");
+        let holds = |pattern: &str, url: &Url| UrlPattern::parse(pattern).expect("a pattern").holds(url);
+        assert!(holds("ssh://Box.example.com", &url("box.EXAMPLE.com", 22)));
+        assert!(holds("ssh://box.example.com:22/", &url("box.example.com", 22)));
+        assert!(holds("ssh://127.0.0.1:2222", &url("2130706433", 2222)));
+        assert!(holds("ssh://0x7f.1:2222", &url("127.0.0.1", 2222)));
+        assert!(holds("ssh://[::1]:2222", &url("0:0:0:0:0:0:0:1", 2222)));
+        assert!(holds("ssh://*.example.com", &url("a.example.com", 22)));
+        for (host, port) in [("box.example.com", 2222), ("evil.test", 22), ("box.example.com.evil.test", 22)] {
+            assert!(!holds("ssh://box.example.com", &url(host, port)), "{host}:{port}");
+        }
+        for host in ["", "a/b", "a@b", "a:22", "a b", "a#b", "a?b", "%2e"] {
+            assert!(ssh_url(host, 22).is_err(), "{host}");
+        }
+        assert!(UrlPattern::parse("ssh://box.example.com/path").is_err());
+    }
+
+    #[test]
+    fn methods_belong_to_http_alone() {
+        let net = |url: &str, methods: &[&str]| Net {
+            url: url.into(),
+            methods: methods.iter().map(|&it| it.into()).collect(),
+            addresses: vec![],
+            reason: String::new(),
+        };
+        for url in ["ws://example.com/", "wss://example.com/", "ssh://example.com"] {
+            assert!(check(&net(url, &[])).is_ok(), "{url}");
+            assert!(check(&net(url, &["GET"])).is_err(), "{url}");
+        }
+        let allowed = |url: &str, grant: Net| {
+            let capabilities = Capabilities { net: vec![grant], ..Capabilities::default() };
+            let url = Url::parse(url).expect("a URL");
+            let request = Request { method: "GET".into(), url: url.clone() }.allowed_by(&capabilities).is_some();
+            (request, Channel { verb: "open", url, subject: None }.allowed_by(&capabilities).is_some())
+        };
+        let (ws, http) = ("ws://example.com/", "http://example.com/");
+        assert_eq!(allowed(ws, net(ws, &[])), (false, true));
+        assert_eq!(allowed(http, net(http, &["GET"])), (true, false));
+        assert_eq!(allowed(ws, net(http, &["GET"])), (false, false));
+    }
+
+    #[test]
     fn a_wildcard_stands_for_subdomains_only() {
         assert!(holds("https://*.example.com/", "https://a.example.com/"));
         assert!(holds("https://*.example.com/", "https://a.b.example.com/"));
@@ -299,8 +421,11 @@ mod tests {
     #[test]
     fn a_special_address_needs_a_grant_of_its_own() {
         let url = Url::parse("http://localhost:8080/").expect("a URL");
-        let dial =
-            |method: &str| Dial { method: method.into(), url: url.clone(), address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        let dial = |method: &str| Dial {
+            method: Some(method.into()),
+            url: url.clone(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
         let grant = |addresses| Capabilities {
             net: vec![Net {
                 url: "http://localhost:8080/".into(),

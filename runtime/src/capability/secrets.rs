@@ -14,7 +14,7 @@ pub enum Destination {
     Target,
     /// Into the environment of a program on the host that the plugin may run.
     Exec,
-    /// Into headers of requests to these URLs.
+    /// Into headers of requests to these URLs, or, with the scheme `ssh`, into logins.
     Url(UrlPattern),
 }
 
@@ -47,8 +47,10 @@ pub enum Place {
     Target,
     /// A program's environment on the host.
     Exec,
-    /// A request's header.
+    /// A request's header, or the login of a host that is reached over SSH.
     Request(Url),
+    /// A command that is run over SSH. No grant leads there: it could say the value to whoever runs it.
+    Command(Url),
 }
 
 impl std::fmt::Display for Place {
@@ -57,6 +59,9 @@ impl std::fmt::Display for Place {
             Self::Target => f.write_str("target"),
             Self::Exec => f.write_str("exec"),
             Self::Request(url) => write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default()),
+            Self::Command(url) => {
+                write!(f, "a command at {}://{}", url.scheme(), url.host_str().unwrap_or_default())
+            }
         }
     }
 }

@@ -4,7 +4,6 @@
 //! here: the request is checked, its host is looked up, the address is checked, and that very address is dialled.
 //! Redirects are not followed: a plugin that follows one makes a request, and that is checked like any other.
 
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,8 +12,6 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::HeaderValue;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use url::Url;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -23,15 +20,14 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::dial::{CONNECT, Part as Reach, dial};
 use crate::call::CallState;
-use crate::capability::net::{Dial, Request};
+use crate::capability::net::Request;
 use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::secrets::Broker;
 
-/// A host that does not answer in this time is not there: once when it is dialled, and once when TLS begins.
-const CONNECT: Duration = Duration::from_secs(10);
 /// How long the first byte of an answer may take; models think.
 const FIRST_BYTE: Duration = Duration::from_secs(600);
 
@@ -51,9 +47,7 @@ impl Requests {
 #[derive(Clone, Copy)]
 enum Part {
     Request,
-    Connection,
-    Tls,
-    Certificate,
+    Reach(Reach),
     Exchange,
 }
 
@@ -98,7 +92,8 @@ async fn send(
             }
         }
         let connect = options.as_ref().and_then(|it| it.connect_timeout).unwrap_or(CONNECT);
-        let stream = reach(&gate, &method, &url, connect).await?;
+        let reached = dial(&gate, Some(&method), &url, connect).await;
+        let stream = reached.map_err(|it| (Part::Reach(it.part), it.error))?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
@@ -177,7 +172,7 @@ fn not_sent(error: &hyper::Error) -> Error {
 
 fn as_wasi(part: Part, error: &Error) -> HttpError {
     match (error.code.as_ref(), part) {
-        (code::DENIED, Part::Connection) => HttpError::DestinationIpProhibited,
+        (code::DENIED, Part::Reach(Reach::Connection)) => HttpError::DestinationIpProhibited,
         (code::DENIED, _) => HttpError::HttpRequestDenied,
         (code::LIMIT, Part::Exchange) => HttpError::HttpRequestBodySize(None),
         (code::LIMIT, _) => HttpError::ConnectionLimitReached,
@@ -185,8 +180,8 @@ fn as_wasi(part: Part, error: &Error) -> HttpError {
         (code::TIMEOUT, _) => HttpError::ConnectionTimeout,
         (code::NOT_FOUND, _) => HttpError::DestinationNotFound,
         (code::INVALID, _) => HttpError::HttpRequestUriInvalid,
-        (_, Part::Tls) => HttpError::TlsProtocolError,
-        (_, Part::Certificate) => HttpError::TlsCertificateError,
+        (_, Part::Reach(Reach::Tls)) => HttpError::TlsProtocolError,
+        (_, Part::Reach(Reach::Certificate)) => HttpError::TlsCertificateError,
         (_, Part::Exchange) => HttpError::ConnectionTerminated,
         _ => HttpError::ConnectionRefused,
     }
@@ -212,81 +207,4 @@ pub(crate) fn link_error_code(linker: &mut Linker<CallState>) -> wasmtime::Resul
     )?;
     linker.allow_shadowing(false);
     Ok(())
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
-
-/// A connection to the host, with TLS where the scheme asks for it.
-async fn reach(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<Box<dyn Stream>, Failed> {
-    let stream = dial(gate, method, url, wait).await.map_err(|error| (Part::Connection, error))?;
-    match url.host() {
-        Some(host) if url.scheme() == "https" => {
-            let late = || Error::new(code::TIMEOUT, "net.connect", "TLS was not agreed on in time");
-            tokio::time::timeout(wait, tls(&host.to_string(), stream)).await.map_err(|_| (Part::Tls, late()))?
-        }
-        _ => Ok(Box::new(stream)),
-    }
-}
-
-/// Looks the host up, checks each address, and dials the first one that may be dialled.
-async fn dial(gate: &Arc<Gate>, method: &str, url: &Url, wait: Duration) -> Result<TcpStream, Error> {
-    const OPERATION: &str = "net.connect";
-    let port = url.port_or_known_default().unwrap_or(443);
-    let host = url.host().ok_or_else(|| Error::new(code::INVALID, OPERATION, "the URL has no host"))?;
-    let addresses: Vec<IpAddr> = match &host {
-        url::Host::Ipv4(address) => vec![IpAddr::V4(*address)],
-        url::Host::Ipv6(address) => vec![IpAddr::V6(*address)],
-        url::Host::Domain(name) => tokio::net::lookup_host((*name, port))
-            .await
-            .map_err(|error| {
-                Error::new(code::NOT_FOUND, OPERATION, format!("no address for it: {error}")).subject(*name)
-            })?
-            .map(|address| address.ip())
-            .collect(),
-    };
-    let mut last = Error::new(code::NOT_FOUND, OPERATION, "no address for it").subject(host.to_string());
-    for address in addresses {
-        let permit = match gate.authorize(Dial { method: method.to_owned(), url: url.clone(), address }) {
-            Ok(permit) => permit,
-            Err(denied) => {
-                last = denied;
-                continue;
-            }
-        };
-        let result = tokio::time::timeout(wait, TcpStream::connect(SocketAddr::new(address, port)))
-            .await
-            .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no answer in time").subject(address.to_string()))
-            .and_then(|result| result.map_err(|error| Error::io(OPERATION, address.to_string(), &error)));
-        match permit.finish(0, result) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// TLS against the system's trust store.
-async fn tls(host: &str, stream: TcpStream) -> Result<Box<dyn Stream>, Failed> {
-    use rustls_platform_verifier::BuilderVerifierExt as _;
-    let failed = |error: String| {
-        let error = Error::new(code::NETWORK, "net.connect", format!("TLS failed: {error}"));
-        (Part::Tls, error.subject(host))
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|it| it.with_platform_verifier())
-        .map_err(|error| failed(error.to_string()))?
-        .with_no_client_auth();
-    let name = host.trim_matches(['[', ']']).to_owned();
-    let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
-        let (part, failed) = failed(error.to_string());
-        match error.get_ref().and_then(|it| it.downcast_ref()) {
-            Some(rustls::Error::InvalidCertificate(_)) => (Part::Certificate, failed),
-            _ => (part, failed),
-        }
-    })?;
-    Ok(Box::new(stream))
 }

@@ -7,6 +7,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream, ClosedInputStream, SinkOutputStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
+use super::ends::{Ends, Sizes};
 use crate::bindings::host::pcoder::plugin::stdio::{Host, HostStdio, TerminalSize};
 use crate::bindings::host::pcoder::plugin::types::Error as WitError;
 use crate::call::CallState;
@@ -62,32 +63,36 @@ impl Stdio {
         self.terminal
     }
 
-    fn size(&self) -> Option<TerminalSize> {
-        let (width, height) = self.terminal.then(terminal_size::terminal_size).flatten()?;
-        Some(TerminalSize { columns: width.0, rows: height.0 })
-    }
-
     /// Takes all three to give them to another call.
     pub(crate) fn hand_on(&mut self) -> Result<Self, Error> {
-        match (self.stdin.take(), self.stdout.take(), self.stderr.take()) {
-            (Some(stdin), Some(stdout), Some(stderr)) => Ok(Self::new(stdin, stdout, stderr)),
-            _ => Err(taken("stdio")),
-        }
+        let (stdin, stdout, stderr) = self.all()?;
+        Ok(Self::new(stdin, stdout, stderr))
     }
 
     /// Takes all three for a program that the host starts.
     pub(crate) fn take(&mut self) -> Result<Streams, Error> {
+        let (stdin, stdout, stderr) = self.all()?;
+        Ok(Streams {
+            terminal: self.terminal,
+            stdin: match stdin {
+                Input::Inherit => Handle::inherit(),
+                Input::Null => Handle::null(),
+                Input::Pipe(pipe) => pipe.into(),
+            },
+            stdout: output_handle(stdout),
+            stderr: output_handle(stderr),
+        })
+    }
+
+    /// Takes all three to be pumped by the host.
+    pub(crate) fn ends(&mut self) -> Result<Ends, Error> {
+        let (stdin, stdout, stderr) = self.all()?;
+        Ends::new(stdin, stdout, stderr)
+    }
+
+    fn all(&mut self) -> Result<(Input, Output, Output), Error> {
         match (self.stdin.take(), self.stdout.take(), self.stderr.take()) {
-            (Some(stdin), Some(stdout), Some(stderr)) => Ok(Streams {
-                terminal: self.terminal,
-                stdin: match stdin {
-                    Input::Inherit => Handle::inherit(),
-                    Input::Null => Handle::null(),
-                    Input::Pipe(pipe) => pipe.into(),
-                },
-                stdout: output_handle(stdout),
-                stderr: output_handle(stderr),
-            }),
+            (Some(stdin), Some(stdout), Some(stderr)) => Ok((stdin, stdout, stderr)),
             _ => Err(taken("stdio")),
         }
     }
@@ -118,25 +123,10 @@ fn lost(error: impl std::fmt::Display) -> WitError {
     Error::new(code::INTERNAL, "stdio", error.to_string()).into()
 }
 
-/// Ready when the terminal was resized since it was made or last ready.
-struct Resizes {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
 #[wasmtime_wasi::async_trait]
-impl Pollable for Resizes {
+impl Pollable for Sizes {
     async fn ready(&mut self) {
-        #[cfg(unix)]
-        match &mut self.signal {
-            Some(signal) => {
-                signal.recv().await;
-            }
-            None => std::future::pending().await,
-        }
-        // Windows has no signal for it: whoever asks looks again twice a second.
-        #[cfg(not(unix))]
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        self.changed().await;
     }
 }
 
@@ -148,20 +138,8 @@ impl HostStdio for CallState {
     }
 
     async fn subscribe_resize(&mut self, this: Resource<Stdio>) -> Resource<DynPollable> {
-        #[cfg(unix)]
-        let signal = self
-            .table
-            .get(&this)
-            .is_ok_and(Stdio::is_terminal)
-            .then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change()).ok())
-            .flatten();
-        #[cfg(not(unix))]
-        let _ = this;
-        let resizes = Resizes {
-            #[cfg(unix)]
-            signal,
-        };
-        self.push_pollable(resizes)
+        let terminal = self.table.get(&this).is_ok_and(Stdio::is_terminal);
+        self.push_pollable(Sizes::of(terminal))
     }
 
     async fn stdin(&mut self, this: Resource<Stdio>) -> Result<Resource<DynInputStream>, WitError> {

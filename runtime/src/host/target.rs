@@ -67,7 +67,7 @@ impl CallState {
 }
 
 /// The program alone: arguments may hold what the user typed.
-fn program(spec: &CommandSpec) -> String {
+pub(super) fn program(spec: &CommandSpec) -> String {
     match &spec.command {
         Command::Argv(argv) => argv.program.clone(),
         Command::Shell(_) => "a script".to_owned(),

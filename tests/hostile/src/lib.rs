@@ -8,6 +8,8 @@
 
 mod harm;
 mod http;
+mod sockets;
+mod ssh;
 mod steps;
 
 use pcoder_sdk::host::{ProviderHost, Stdio};
@@ -63,6 +65,16 @@ impl Provider for Hostile {
 
     /// `id` says how the command is forged before it is handed on.
     fn exec(&self, host: ProviderHost<'_>, id: &str, mut spec: CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+        if let Some(endpoint) = id.strip_prefix("ssh\u{1f}") {
+            let args: Vec<String> = endpoint.split(SEPARATOR).map(str::to_owned).collect();
+            return ssh::exec(host, &args, &spec, stdio);
+        }
+        // The same, with the login in a variable.
+        if let Some(endpoint) = id.strip_prefix("ssh-env\u{1f}") {
+            let args: Vec<String> = endpoint.split(SEPARATOR).map(str::to_owned).collect();
+            spec.env.push(Setting::new("LOGIN", host.secrets().get("KEY")?));
+            return ssh::exec(host, &args, &spec, stdio);
+        }
         steps::forge(id, &mut spec)?;
         let status = host.process().run(&spec, stdio)?;
         if id == "run twice" { host.process().run(&spec, stdio) } else { Ok(status) }

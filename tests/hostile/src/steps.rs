@@ -4,7 +4,7 @@ use pcoder_sdk::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{Argv, Command, CommandSpec, Error, Level, Output, Result, Setting, WriteOptions};
 
-use crate::{harm, http};
+use crate::{harm, http, sockets, ssh};
 
 /// Does one thing and says what came of it.
 pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Result<String> {
@@ -42,6 +42,10 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
         "http.follow" => http::follow(host, arg(0)),
         "http.impatient" => http::impatient(arg(0), number(1) as u64),
         "http.retry" => http::retry(host, arg(0), arg(1), number(2)),
+        "ws" | "ws.hold" | "ws.close" | "ws.flood" | "ws.listen" | "ws.many" => sockets::step(host, verb, args),
+        "ssh.read" | "ssh.write" | "ssh.forward" | "ssh.forward.hold" | "ssh.forward.many" => {
+            ssh::step(host, verb, args)
+        }
         "log" => {
             host.log().log(Level::Info, arg(0));
             Ok(String::new())

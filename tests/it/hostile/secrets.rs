@@ -6,7 +6,7 @@ use pcoder_runtime::call::CallContext;
 use pcoder_tests::{Grant, House, called};
 use secrecy::SecretString;
 
-use super::code;
+use super::{assert_nowhere, code};
 use crate::double::{Instance, secrets};
 use crate::http::{Server, ok};
 use crate::logs;
@@ -17,13 +17,6 @@ fn context(value: &str) -> CallContext {
         path: Some("/usr/bin:/bin".into()),
         ..CallContext::default()
     }
-}
-
-/// Fails when the value is anywhere where somebody could read it.
-fn assert_nowhere(value: &str, house: &House, answers: &[String]) {
-    assert!(!answers.iter().any(|it| it.contains(value)), "in an answer: {answers:?}");
-    assert!(!house.audit_text().contains(value), "in the audit");
-    assert!(!logs::text().contains(value), "in the log: {:?}", logs::with(value));
 }
 
 #[tokio::test]

@@ -1,0 +1,188 @@
+//! How a connection is opened: dialled, compared with the host key that it must have, logged in.
+
+use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use russh::client::{self, Handle, Handler};
+use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key};
+use russh::{AlgorithmKind, Preferred};
+use russh_sftp::client::SftpSession;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OnceCell;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use url::Url;
+
+use super::failed;
+use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
+use crate::capability::secrets::Place;
+use crate::error::{Error, code};
+use crate::gate::Gate;
+use crate::host::dial::{CONNECT, dial};
+use crate::secrets::Broker;
+
+const OPERATION: &str = "ssh.connect";
+
+/// How long the other side may take to agree on keys, and then to let somebody in.
+const LOGIN: Duration = Duration::from_secs(30);
+/// A connection that was quiet for so long is asked whether it is still there, and given up after as many questions.
+const QUIET: Duration = Duration::from_secs(15);
+const QUESTIONS: usize = 4;
+/// What the other side may send on a channel before somebody takes it.
+const WINDOW: u32 = 1 << 20;
+const PACKETS: usize = 32;
+
+/// A connection as a call holds it. It is cut when this is dropped, whoever else uses it.
+pub(crate) struct Connected {
+    endpoint: Endpoint,
+    connection: Arc<Connection>,
+    _cut: DropGuard,
+}
+
+impl Connected {
+    pub(super) fn leads_to(&self, endpoint: &Endpoint) -> bool {
+        self.endpoint == *endpoint
+    }
+
+    /// The connection, unless it was lost.
+    pub(super) fn usable(&self) -> Option<Arc<Connection>> {
+        (!self.connection.handle.is_closed()).then(|| self.connection())
+    }
+
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+}
+
+/// An open connection, logged in.
+pub(super) struct Connection {
+    pub(super) handle: Handle<Expected>,
+    /// Opened with the first file.
+    pub(super) files: OnceCell<SftpSession>,
+}
+
+/// Opens a connection.
+pub(super) async fn connect(
+    gate: &Arc<Gate>,
+    secrets: &Broker,
+    endpoint: &Endpoint,
+    url: &Url,
+) -> Result<Connected, Error> {
+    let invalid = |message: &str| Error::new(code::INVALID, OPERATION, message).subject(url.as_str());
+    let key = PublicKey::from_openssh(endpoint.host_key.trim())
+        .map_err(|_| invalid("the host key is not one line of OpenSSH's public key format"))?;
+    if !matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { .. }) {
+        return Err(Error::new(code::UNSUPPORTED, OPERATION, "the host key must be of the kind ed25519 or ecdsa")
+            .subject(url.as_str())
+            .hint("`ssh-keyscan -t ed25519 HOST` shows whether the other side has one"));
+    }
+    // Decided before anything is dialled: without the secret there is nothing to say.
+    let credential = secrets.fill(&endpoint.credential, &Place::Request(url.clone()), false, gate)?.into_owned();
+    let stream = dial(gate, None, url, CONNECT).await?;
+    let token = CancellationToken::new();
+    let stream = Cuttable { stream, cut: Box::pin(token.clone().cancelled_owned()) };
+    let guard = token.drop_guard();
+    let config = Arc::new(client::Config {
+        // The other side may have several keys; this is the one that proves who it is.
+        preferred: Preferred { key: Cow::Owned(vec![key.algorithm()]), ..Preferred::default() },
+        keepalive_interval: Some(QUIET),
+        keepalive_max: QUESTIONS,
+        window_size: WINDOW,
+        channel_buffer_size: PACKETS,
+        ..client::Config::default()
+    });
+    let login = async {
+        let mut handle = client::connect_stream(config, stream, Expected(key)).await.map_err(|error| match error {
+            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => not_that_one(url),
+            error => failed(OPERATION, &error).subject(url.as_str()),
+        })?;
+        log_in(&mut handle, &endpoint.user, credential).await.map_err(|error| error.subject(url.as_str()))?;
+        Ok::<_, Error>(handle)
+    };
+    let handle = tokio::time::timeout(LOGIN, login)
+        .await
+        .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no login in time").subject(url.as_str()))??;
+    let connection = Arc::new(Connection { handle, files: OnceCell::new() });
+    Ok(Connected { endpoint: endpoint.clone(), connection, _cut: guard })
+}
+
+fn not_that_one(url: &Url) -> Error {
+    Error::new(code::DENIED, OPERATION, "the host key is not the one that this machine must have")
+        .subject(url.as_str())
+        .hint("it may be another machine, or one that was made anew; `ssh-keyscan` shows the key that it has")
+}
+
+async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -> Result<(), Error> {
+    let answer = if credential.contains("-----BEGIN ") {
+        let key = decode_secret_key(&credential, None).map_err(|_| {
+            Error::new(code::UNAUTHENTICATED, OPERATION, "the private key cannot be read")
+                .hint("it must be an ed25519 or ecdsa key in OpenSSH's format, without a passphrase")
+        })?;
+        handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await
+    } else {
+        handle.authenticate_password(user, credential).await
+    };
+    match answer {
+        Ok(answer) if answer.success() => Ok(()),
+        Ok(_) => Err(Error::new(code::UNAUTHENTICATED, OPERATION, "the other side refused the login")
+            .hint("check the user name, and the key or the password that the plugin names")),
+        Err(error) => Err(failed(OPERATION, &error)),
+    }
+}
+
+/// The host key that the other side must have.
+pub(super) struct Expected(PublicKey);
+
+impl Handler for Expected {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, theirs: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        // A comment belongs to the line, not to the key.
+        Ok(theirs.certificate().is_none() && theirs.public_key().key_data() == self.0.key_data())
+    }
+}
+
+/// A stream that can be ended from outside: russh reads it in a task of its own, which must not outlive the call.
+struct Cuttable<S> {
+    stream: S,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S> Cuttable<S> {
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Cuttable<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

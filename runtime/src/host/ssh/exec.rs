@@ -1,0 +1,143 @@
+//! A command on another machine, with the caller's streams.
+
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::connect::Connection;
+use super::failed;
+use crate::bindings::host::pcoder::plugin::stdio::TerminalSize;
+use crate::bindings::host::pcoder::plugin::types::ExitStatus;
+use crate::error::{Error, code};
+use crate::host::ends::{Ends, Sizes};
+
+const OPERATION: &str = "ssh.exec";
+
+/// The terminal that the command gets.
+pub(super) struct Terminal {
+    pub(super) term: String,
+    pub(super) size: TerminalSize,
+}
+
+/// Runs a command to its end.
+pub(super) async fn run(
+    connection: &Connection,
+    line: String,
+    terminal: Option<Terminal>,
+    ends: Ends,
+) -> Result<ExitStatus, Error> {
+    let broken = |error: russh::Error| failed(OPERATION, &error);
+    let channel = connection.handle.channel_open_session().await.map_err(broken)?;
+    let (mut reader, writer) = channel.split();
+    let has_terminal = terminal.is_some();
+    if let Some(Terminal { term, size }) = terminal {
+        let (columns, rows) = (size.columns.into(), size.rows.into());
+        writer.request_pty(true, &term, columns, rows, 0, 0, &[]).await.map_err(broken)?;
+        agreed(&mut reader, "the other side gives no terminal").await?;
+    }
+    writer.exec(true, line).await.map_err(broken)?;
+    agreed(&mut reader, "the other side runs no commands").await?;
+    let Ends { stdin, mut stdout, mut stderr } = ends;
+    let status = output(&mut reader, &mut stdout, &mut stderr);
+    tokio::select! {
+        biased;
+        status = status => status,
+        never = input(&writer, stdin) => match never {},
+        never = resizes(&writer, has_terminal) => match never {},
+    }
+}
+
+/// Waits for the answer to what was asked for.
+async fn agreed(reader: &mut ChannelReadHalf, refusal: &str) -> Result<(), Error> {
+    loop {
+        match reader.wait().await {
+            Some(ChannelMsg::Success) => return Ok(()),
+            Some(ChannelMsg::Failure) => return Err(Error::new(code::UNSUPPORTED, OPERATION, refusal)),
+            Some(ChannelMsg::Close) | None => return Err(failed(OPERATION, &russh::Error::Disconnect)),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Passes on what the command writes, to its end.
+async fn output(
+    reader: &mut ChannelReadHalf,
+    stdout: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
+    stderr: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
+) -> Result<ExitStatus, Error> {
+    let gone = |error: std::io::Error| Error::io(OPERATION, "output", &error);
+    let mut status = None;
+    while let Some(message) = reader.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                stdout.write_all(&data).await.map_err(gone)?;
+                stdout.flush().await.map_err(gone)?;
+            }
+            ChannelMsg::ExtendedData { data, ext: 1 } => {
+                stderr.write_all(&data).await.map_err(gone)?;
+                stderr.flush().await.map_err(gone)?;
+            }
+            ChannelMsg::ExitStatus { exit_status } => status = Some(ExitStatus::Exited(exit_status.cast_signed())),
+            ChannelMsg::ExitSignal { signal_name, .. } => status = number(&signal_name).map(ExitStatus::Signaled),
+            ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    status.ok_or_else(|| {
+        Error::new(code::UNAVAILABLE, OPERATION, "the connection was lost before the command told how it ended")
+    })
+}
+
+enum Never {}
+
+/// Feeds the command, and tells it when there is no more.
+async fn input(writer: &ChannelWriteHalf<Msg>, mut stdin: impl AsyncRead + Unpin) -> Never {
+    let mut buffer = vec![0; 16 << 10];
+    // A stream that cannot be read has ended, and a command that does not read its input is no error.
+    while let Ok(length @ 1..) = stdin.read(&mut buffer).await {
+        if writer.data_bytes(buffer[..length].to_vec()).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    let _ = writer.eof().await;
+    std::future::pending().await
+}
+
+/// Tells the command that its terminal has another size.
+async fn resizes(writer: &ChannelWriteHalf<Msg>, terminal: bool) -> Never {
+    let mut sizes = Sizes::of(terminal);
+    loop {
+        sizes.changed().await;
+        if let Some((width, height)) = terminal_size::terminal_size() {
+            let _ = writer.window_change(width.0.into(), height.0.into(), 0, 0).await;
+        }
+    }
+}
+
+/// A signal's number where the command ran. Those that SSH names have one number on every system but for a few, whose
+/// Linux number is taken.
+fn number(signal: &Sig) -> Option<i32> {
+    Some(match signal {
+        Sig::HUP => 1,
+        Sig::INT => 2,
+        Sig::QUIT => 3,
+        Sig::ILL => 4,
+        Sig::ABRT => 6,
+        Sig::FPE => 8,
+        Sig::KILL => 9,
+        Sig::USR1 => 10,
+        Sig::SEGV => 11,
+        Sig::PIPE => 13,
+        Sig::ALRM => 14,
+        Sig::TERM => 15,
+        Sig::Custom(name) => match name.as_str() {
+            "TRAP" => 5,
+            "BUS" => 7,
+            "USR2" => 12,
+            "XCPU" => 24,
+            "XFSZ" => 25,
+            "SYS" => 31,
+            _ => return None,
+        },
+    })
+}

@@ -1,0 +1,164 @@
+//! `ssh`: commands, files and ports of another machine. Capability `net` with the scheme `ssh`.
+//!
+//! A connection takes the way of every other one (`dial.rs`), and is used again by the calls that name the same
+//! endpoint: host, key, user and credential. It is cut with the call that opened it.
+
+mod connect;
+mod exec;
+mod files;
+mod forward;
+
+use std::sync::Arc;
+
+use url::Url;
+use wasmtime::component::Resource;
+
+pub(crate) use connect::Connected;
+use connect::Connection;
+
+use super::stdio::Stdio;
+use super::target::program;
+use crate::bindings::host::pcoder::plugin::ssh::{Endpoint, Host};
+use crate::bindings::host::pcoder::plugin::types::{CommandSpec, Error as WitError, ExitStatus, WriteOptions};
+use crate::call::CallState;
+use crate::capability::net::{Channel, ssh_url};
+use crate::capability::secrets::Place;
+use crate::error::{Error, code};
+use crate::gate::Permit;
+
+impl Host for CallState {
+    async fn exec(
+        &mut self,
+        endpoint: Endpoint,
+        spec: CommandSpec,
+        stdio: Resource<Stdio>,
+    ) -> Result<ExitStatus, WitError> {
+        let permit = self.channel("exec", &endpoint, program(&spec))?;
+        let result = self.exec_there(&endpoint, &permit.effect().url, spec, stdio).await;
+        Ok(permit.finish(0, result)?)
+    }
+
+    async fn read_file(&mut self, endpoint: Endpoint, path: String) -> Result<Vec<u8>, WitError> {
+        let permit = self.channel("read", &endpoint, path.clone())?;
+        let result = match self.connection(&endpoint, &permit.effect().url).await {
+            Ok(connection) => files::read(&connection, &path, self.gate.budget()).await,
+            Err(error) => Err(error),
+        };
+        let bytes = result.as_ref().map_or(0, |it| it.len() as u64);
+        Ok(self.context.secrets.redact(permit.finish(bytes, result)?))
+    }
+
+    async fn write_file(
+        &mut self,
+        endpoint: Endpoint,
+        path: String,
+        content: Vec<u8>,
+        options: WriteOptions,
+    ) -> Result<(), WitError> {
+        let permit = self.channel("write", &endpoint, path.clone())?;
+        let bytes = content.len() as u64;
+        let result = async {
+            self.charge("ssh.write-file", bytes)?;
+            let connection = self.connection(&endpoint, &permit.effect().url).await?;
+            files::write(&connection, &path, &content, options).await
+        }
+        .await;
+        Ok(permit.finish(bytes, result)?)
+    }
+
+    async fn forward(&mut self, endpoint: Endpoint, port: u16) -> Result<u16, WitError> {
+        let permit = self.channel("forward", &endpoint, format!("port {port}"))?;
+        let result = async {
+            let connection = self.connection(&endpoint, &permit.effect().url).await?;
+            let (forward, local) = forward::listen(connection, port, Arc::clone(&self.gate)).await?;
+            self.keep("ssh.forward", forward)?;
+            Ok(local)
+        }
+        .await;
+        Ok(permit.finish(0, result)?)
+    }
+}
+
+impl CallState {
+    fn channel(&self, verb: &'static str, endpoint: &Endpoint, subject: String) -> Result<Permit<Channel>, Error> {
+        let url = ssh_url(&endpoint.host, endpoint.port)?;
+        self.gate.authorize(Channel { verb, url, subject: Some(subject) })
+    }
+
+    async fn exec_there(
+        &mut self,
+        endpoint: &Endpoint,
+        url: &Url,
+        spec: CommandSpec,
+        stdio: Resource<Stdio>,
+    ) -> Result<ExitStatus, Error> {
+        let line = self.command_line(spec.clone(), url)?;
+        let term = self.term(&spec);
+        let connection = self.connection(endpoint, url).await?;
+        let stdio =
+            self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
+        let terminal = stdio.size().map(|size| exec::Terminal { term, size });
+        exec::run(&connection, line, terminal, stdio.ends()?).await
+    }
+
+    /// The command as a line for the shell there. Only variables that the user's own command carries get their values.
+    fn command_line(&self, mut spec: CommandSpec, url: &Url) -> Result<String, Error> {
+        let as_called = self.context.called.command.as_ref() == Some(&spec);
+        for setting in &mut spec.env {
+            let place = Place::Command(url.clone());
+            setting.value = self.context.secrets.fill(&setting.value, &place, as_called, &self.gate)?.into_owned();
+        }
+        crate::shell::line(&spec)
+    }
+
+    /// What kind of terminal the command is told that it has.
+    fn term(&self, spec: &CommandSpec) -> String {
+        let named = spec.env.iter().rev().find(|it| it.name == "TERM").map(|it| it.value.clone());
+        let callers = || {
+            let environment = &self.context.called.environment;
+            environment.iter().find(|(name, _)| name == "TERM").and_then(|(_, value)| value.to_str().map(str::to_owned))
+        };
+        named.or_else(callers).unwrap_or_else(|| "xterm-256color".to_owned())
+    }
+
+    /// The connection to an endpoint: the one that this call has already, or a new one.
+    async fn connection(&mut self, endpoint: &Endpoint, url: &Url) -> Result<Arc<Connection>, Error> {
+        let internal = |error: wasmtime::component::ResourceTableError| {
+            Error::new(code::INTERNAL, "ssh.connect", error.to_string())
+        };
+        for index in 0..self.ssh.len() {
+            let connected = self.table.get(&self.ssh[index]).map_err(internal)?;
+            if !connected.leads_to(endpoint) {
+                continue;
+            }
+            if let Some(connection) = connected.usable() {
+                return Ok(connection);
+            }
+            let lost = self.ssh.swap_remove(index);
+            self.table.delete(lost).map_err(internal)?;
+            break;
+        }
+        let connected = connect::connect(&self.gate, &self.context.secrets, endpoint, url).await?;
+        let connection = connected.connection();
+        let kept = self.keep("ssh.connect", connected)?;
+        self.ssh.push(kept);
+        Ok(connection)
+    }
+}
+
+/// An error of the protocol, without a word of the other side's.
+fn failed(operation: &'static str, error: &russh::Error) -> Error {
+    match error {
+        russh::Error::IO(error) => Error::io(operation, "connection", error),
+        russh::Error::ChannelOpenFailure(russh::ChannelOpenFailure::ConnectFailed) => {
+            Error::new(code::NETWORK, operation, "nothing listens there")
+        }
+        russh::Error::ChannelOpenFailure(_) => {
+            Error::new(code::UNSUPPORTED, operation, "the other side does not allow it")
+        }
+        russh::Error::SendError | russh::Error::Disconnect | russh::Error::HUP | russh::Error::RecvError => {
+            Error::new(code::UNAVAILABLE, operation, "the connection was lost")
+        }
+        other => Error::new(code::NETWORK, operation, crate::text::for_people(&other.to_string(), 400)),
+    }
+}
