@@ -17,3 +17,4 @@ mod load;
 mod logs;
 mod send;
 mod streams;
+mod templates;

@@ -10,6 +10,7 @@ use crate::workspace::root;
 /// Everything that a change must pass, the real engines included.
 pub(crate) fn test() -> Result<(), Failure> {
     let program = build()?;
+    crate::templates::build()?;
     println!("installing the engines that the end-to-end tests run (nothing, when they are there)");
     for (name, version) in [
         ("claude", None),

@@ -8,6 +8,7 @@ mod component;
 mod demo;
 mod dependencies;
 mod plugins;
+mod templates;
 mod toolchain;
 mod vendor_wit;
 mod workspace;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   bench                 time pcoder beside what its users would otherwise use
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
   plugins [NAME…]       build the plugins in plugins/, or the named ones, into target/plugins/NAME.wasm
+  templates             build the templates for plugins in JavaScript and Python, with npm and pip, into target/templates
   vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime; with --check, only compare
   help                  print this
 ";
@@ -57,6 +59,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["bench"] => bench::bench(),
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
+        ["templates"] => templates::build(),
         ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),
         ["vendor-wit", "--check"] => vendor_wit::run(vendor_wit::Mode::Check),
         other => Err(format!("`cargo xtask {}` is not a command\n\n{HELP}", other.join(" "))),
