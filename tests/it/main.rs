@@ -24,4 +24,5 @@ mod ssh_double;
 #[cfg(unix)]
 mod sshd;
 mod streams;
+mod templates;
 mod websocket;

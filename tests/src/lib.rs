@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcoder_runtime::artifact::Cache;
 use pcoder_runtime::audit::{Event, Memory, Record, Sink};
@@ -41,6 +41,28 @@ pub fn with_manifest(mut wasm: Vec<u8>, manifest: &str) -> Vec<u8> {
     wasm
 }
 
+/// The bytes of a component that a template became.
+pub fn template(name: &str) -> Vec<u8> {
+    let path = root().join("target").join("templates").join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; `cargo xtask templates` makes it, with npm (Node.js 20 or newer) and Python 3.11 or newer",
+            path.display()
+        )
+    })
+}
+
+/// Holds others back while a template is loaded: the first one compiles it, which takes long, and the others find it.
+pub fn template_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where compiled code of a template is kept.
+pub fn template_code(name: &str) -> PathBuf {
+    root().join("target").join("templates").join("code").join(name)
+}
+
 /// What the grant of a test is.
 #[derive(Clone, Copy)]
 pub enum Grant<'a> {
@@ -73,24 +95,36 @@ impl House {
         Self::with_processes(name, request, grant, Processes::new(false))
     }
 
-    /// The same, with these processes.
+    /// Loads what a template became.
+    pub fn template(name: &str, request: &str, grant: Grant<'_>) -> Self {
+        let _turn = template_turn();
+        Self::of(&template(name), &template_code(name), |built| manifest(built, request), grant, Processes::new(false))
+    }
+
+    /// Loads a hostile component with these processes.
     pub fn with_processes(name: &str, request: &str, grant: Grant<'_>, processes: Arc<Processes>) -> Self {
-        Self::of(&component(name), |built| manifest(built, request), grant, processes)
+        let code = root().join("target").join("hostile").join("code");
+        Self::of(&component(name), &code, |built| manifest(built, request), grant, processes)
     }
 
     /// Loads a component of `examples/` with the manifest that is built in.
     pub fn example(name: &str, grant: Grant<'_>) -> Self {
-        Self::of(&built("examples", name), Manifest::clone, grant, Processes::new(false))
+        let code = root().join("target").join("examples").join("code");
+        Self::of(&built("examples", name), &code, Manifest::clone, grant, Processes::new(false))
     }
 
-    fn of(wasm: &[u8], asks: impl FnOnce(&Manifest) -> Manifest, grant: Grant<'_>, processes: Arc<Processes>) -> Self {
-        static CACHE: OnceLock<Cache> = OnceLock::new();
-        let cache = CACHE.get_or_init(|| {
-            Cache::open(&root().join("target").join("hostile").join("code")).expect("a folder for compiled code")
-        });
+    /// `code` is kept between runs: compiling takes longer than all that the tests do.
+    fn of(
+        wasm: &[u8],
+        code: &Path,
+        asks: impl FnOnce(&Manifest) -> Manifest,
+        grant: Grant<'_>,
+        processes: Arc<Processes>,
+    ) -> Self {
+        let cache = Cache::open(code).expect("a folder for compiled code");
         let audit = Arc::new(Memory::default());
         let sink: Arc<dyn Sink> = Arc::clone(&audit) as Arc<dyn Sink>;
-        let runtime = Runtime::new(sink, processes, Some(cache.clone())).expect("a runtime");
+        let runtime = Runtime::new(sink, processes, Some(cache)).expect("a runtime");
         let mut inspection = inspect(wasm).expect("a plugin");
         inspection.manifest = asks(&inspection.manifest);
         let plugin = runtime

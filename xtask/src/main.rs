@@ -9,6 +9,7 @@ mod debian;
 mod demo;
 mod dependencies;
 mod plugins;
+mod templates;
 mod toolchain;
 mod vendor_wit;
 mod workspace;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
   plugins [NAME…]       build the plugins in plugins/ into target/plugins/NAME.wasm, with those of the tests and the
                         examples beside them; or only the named ones
+  templates             build the templates for plugins in JavaScript and Python, with npm and pip, into target/templates
   vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime, and the contract into the SDK; with
                         --check, only compare
   help                  print this
@@ -60,6 +62,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["bench"] => bench::bench(),
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
+        ["templates"] => templates::build(),
         ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),
         ["vendor-wit", "--check"] => vendor_wit::run(vendor_wit::Mode::Check),
         other => Err(format!("`cargo xtask {}` is not a command\n\n{HELP}", other.join(" "))),
