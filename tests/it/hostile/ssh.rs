@@ -1,6 +1,6 @@
 //! SSH to where it may not go, with logins that are not the plugin's, and what outlives nobody.
 
-use std::io::{PipeReader, Read as _, Write as _, pipe};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
@@ -62,6 +62,12 @@ fn streams(input: &str) -> (Stdio, PipeReader, PipeReader) {
     let input = input.to_owned();
     std::thread::spawn(move || writer.write_all(input.as_bytes()));
     (Stdio::new(Input::Pipe(reader), Output::Pipe(out), Output::Pipe(err)), stdout, stderr)
+}
+
+/// Output in a pipe, and an input that stays open for as long as somebody holds its other end.
+fn open_streams() -> (Stdio, PipeReader, PipeWriter) {
+    let ((reader, writer), (stdout, out)) = (pipe().expect("a pipe"), pipe().expect("a pipe"));
+    (Stdio::new(Input::Pipe(reader), Output::Pipe(out), Output::Null), stdout, writer)
 }
 
 #[tokio::test]
@@ -381,8 +387,9 @@ async fn a_command_does_not_keep_its_connection_when_the_call_ends() {
         let server = Arc::new(Server::start());
         let house = home(&server);
         let endpoint = server.endpoint(&key("user"));
-        let (stdio, reader) = piped();
-        let spec = shell("echo here; exec sleep 1000");
+        // Its input stays open, and it goes on for as long as that: nothing stays behind when the test is over.
+        let (stdio, reader, input) = open_streams();
+        let spec = shell("echo here; exec cat");
         let call = async |context: CallContext| exec(&house, context, &endpoint, &spec, stdio).await;
         let runs = async {
             let (line, reader) = read_line(reader).await;
@@ -391,8 +398,33 @@ async fn a_command_does_not_keep_its_connection_when_the_call_ends() {
         };
         ended(call, deadline, runs).await;
         assert!(was_closed(&server).await, "the connection stayed open");
+        drop(input);
         house.goes_on().await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_in_the_middle_of_the_greeting_is_left() {
+    // russh waits for it in a task of its own, which hears of nothing but the stream's end.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (greeted, greeting) = tokio::sync::oneshot::channel();
+    let gone = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a time-out");
+        stream.write_all(b"SSH-2.0-stalls\r\n").expect("a greeting");
+        // More than its own greeting: it has begun to agree on keys.
+        stream.read_exact(&mut [0; 200]).expect("its greeting");
+        greeted.send(()).expect("the test listens");
+        std::io::copy(&mut stream, &mut std::io::sink()).is_ok()
+    });
+    let house = granted(&format!("ssh://127.0.0.1:{port}"), "\"loopback\"");
+    let endpoint = ["127.0.0.1".to_owned(), port.to_string(), "user".to_owned(), key("user"), key("host.pub")];
+    let spec = argv("true", &[]);
+    let call = async |context: CallContext| exec(&house, context, &endpoint, &spec, nothing()).await;
+    ended(call, false, async { greeting.await.expect("it greets") }).await;
+    let gone = tokio::task::spawn_blocking(move || gone.join().expect("a thread")).await.expect("a thread");
+    assert!(gone, "the connection stayed open");
 }
 
 #[tokio::test]
