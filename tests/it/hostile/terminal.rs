@@ -22,8 +22,9 @@ fn a_terminal_has_its_size_its_resizes_and_its_keys_and_is_given_back() {
     let server = Server::start();
     let size = |rows, cols| PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
     let pair = native_pty_system().openpty(size(33, 77)).expect("a pseudo-terminal");
-    let script = "echo \"on $TERM\"; stty size; trap 'stty size' WINCH; sleep 1000 & \
-                  echo ready; wait; kill $!; read line; echo \"got $line\"; exit 5";
+    // A signal that comes before `wait` ends it too: the trap ends what is waited for.
+    let script = "echo \"on $TERM\"; stty size; sleep 1000 & s=$!; trap 'stty size; kill $s' WINCH; \
+                  echo ready; wait $s; read line; echo \"got $line\"; exit 5";
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_over-ssh"));
     command.arg(server.url());
     command.args(server.endpoint(&key("user")));
