@@ -1,4 +1,5 @@
-//! The store by hand: `engine STORE install|find|verify|remove|list|prune|hold [NAME] [VERSION] [FILE|-]`.
+//! The store by hand: `engine STORE install|find|verify|remove|list|prune|hold [NAME] [VERSION] [FILE|-]`, and
+//! `engine STORE export|copy NAME VERSION FOLDER`, `engine STORE import FILE|FOLDER`. A version may be `-`.
 //!
 //! The integration tests kill this program, and run two of it at once; the benchmarks measure it. Npm's configuration
 //! is the environment's. `PCODER_TEST_LOCK` names another lock file than the built-in one.
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pcoder_engines::{
-    Condition, EnginesLock, Environment, Error, InstallOptions, NetworkConfig, NpmPlaces, Phase, Platform, Progress,
-    Source, Store,
+    Condition, EnginesLock, Environment, Error, ImportOptions, InstallOptions, NetworkConfig, NpmPlaces, Phase,
+    Platform, Progress, Source, Store,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,21 @@ async fn run(words: &[String], start: Instant) -> Result<(), Error> {
                     hint: "install it again".to_owned(),
                 });
             }
+        }
+        "export" => {
+            let folder = PathBuf::from(word(4).unwrap_or("."));
+            let (progress, cancel) = (Arc::new(Lines(start)), CancellationToken::new());
+            println!("{:?}", store.export(&[(name, version)], &folder, progress, cancel).await?);
+        }
+        "import" => {
+            let options = ImportOptions { environment, ..ImportOptions::default() };
+            let (progress, cancel) = (Arc::new(Lines(start)), CancellationToken::new());
+            println!("{:?}", store.import(Path::new(name), &options, progress, cancel).await?);
+        }
+        "copy" => {
+            let other = Store::new(word(4).unwrap_or("other").into(), store.lock().clone(), store.platform());
+            let (progress, cancel) = (Arc::new(Lines(start)), CancellationToken::new());
+            println!("{:?}", store.copy_to(name, version, &other, progress, cancel).await?);
         }
         "remove" => println!("{}", store.remove(name, version)?),
         "prune" => println!("{:?}", store.prune(&[])?),

@@ -76,6 +76,14 @@ pub enum Error {
         /// The tarball's path on a registry: what to fetch by hand.
         tarball: String,
     },
+    /// A file that was named by its address could not be fetched.
+    #[error("cannot fetch `{url}`: {detail}")]
+    Fetch {
+        /// The address, without what may be a secret in it.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
     /// The registry answered, and not with the package.
     #[error("the registry did not give `{package}`: {detail}")]
     Registry {
@@ -126,6 +134,44 @@ pub enum Error {
         /// The engine.
         subject: String,
     },
+    /// The caller cancelled an import, an export or a copy. There is nothing to go on with.
+    #[error("{doing} `{subject}` was cancelled")]
+    Stopped {
+        /// The verb, as in `exporting`.
+        doing: &'static str,
+        /// The engine.
+        subject: String,
+    },
+    /// The file is none that an export wrote.
+    #[error("`{}` is not an exported engine: {detail}", path.display())]
+    NotAnExport {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// An exported file whose contents are not what `engines.lock` says, or not all there.
+    #[error("`{}` does not hold `{subject}` as engines.lock says: {detail}", path.display())]
+    WrongExport {
+        /// The file.
+        path: PathBuf,
+        /// The engine and version that it says it holds.
+        subject: String,
+        /// What differs.
+        detail: String,
+    },
+    /// An exported file for another platform than the one that is imported for.
+    #[error("`{}` holds `{subject}` for {platform}, not for {wanted}", path.display())]
+    ForeignExport {
+        /// The file.
+        path: PathBuf,
+        /// The engine and version.
+        subject: String,
+        /// The platform that it is for.
+        platform: String,
+        /// The platform that is imported for.
+        wanted: String,
+    },
     /// Another process holds the engine: installs it or runs it.
     #[error("`{subject}` is in use: {holder}")]
     Locked {
@@ -171,14 +217,19 @@ impl Error {
     /// A short stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::UnknownEngine { .. } | Self::UnknownVersion { .. } | Self::Invalid { .. } => "invalid",
-            Self::UnsupportedPlatform { .. } => "unsupported-platform",
+            Self::UnknownEngine { .. }
+            | Self::UnknownVersion { .. }
+            | Self::Invalid { .. }
+            | Self::NotAnExport { .. } => "invalid",
+            Self::UnsupportedPlatform { .. } | Self::ForeignExport { .. } => "unsupported-platform",
             Self::NotInstalled { .. } => "not-installed",
-            Self::Offline { .. } => "offline",
+            Self::Offline { .. } | Self::Fetch { .. } => "offline",
             Self::Registry { .. } | Self::Certificate { .. } => "registry",
-            Self::Integrity { .. } | Self::Archive { .. } | Self::Damaged { .. } => "integrity",
+            Self::Integrity { .. } | Self::Archive { .. } | Self::Damaged { .. } | Self::WrongExport { .. } => {
+                "integrity"
+            }
             Self::DiskFull { .. } => "disk-full",
-            Self::Cancelled { .. } => "cancelled",
+            Self::Cancelled { .. } | Self::Stopped { .. } => "cancelled",
             Self::Locked { .. } => "locked",
             Self::Io { .. } => "io",
             Self::Smoke { .. } => "smoke",
@@ -198,8 +249,14 @@ impl Error {
             | Self::Certificate { package, .. }
             | Self::Integrity { package, .. }
             | Self::Archive { package, .. } => package.clone(),
-            Self::DiskFull { path, .. } | Self::Io { path, .. } => path.display().to_string(),
+            Self::Fetch { url, .. } => url.clone(),
+            Self::DiskFull { path, .. } | Self::Io { path, .. } | Self::NotAnExport { path, .. } => {
+                path.display().to_string()
+            }
             Self::Cancelled { subject }
+            | Self::Stopped { subject, .. }
+            | Self::WrongExport { subject, .. }
+            | Self::ForeignExport { subject, .. }
             | Self::Locked { subject, .. }
             | Self::Invalid { subject, .. }
             | Self::Smoke { subject, .. } => subject.clone(),
@@ -223,6 +280,9 @@ impl Error {
                 "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
                  elsewhere and run `pcoder engine install … --from FILE.tgz`"
             ),
+            Self::Fetch { .. } => {
+                "check the address, the network and the proxy; or download it elsewhere and give the file".to_owned()
+            }
             Self::Registry { status: Some(401 | 403), .. } => {
                 "the registry wants a login: put `//HOST/PATH/:_authToken=${NPM_TOKEN}` into .npmrc".to_owned()
             }
@@ -244,6 +304,16 @@ impl Error {
             Self::DiskFull { .. } => "free some room (`pcoder engine prune`), then run the same command again".to_owned(),
             Self::Cancelled { .. } => {
                 "run the same command again: it goes on with what was downloaded already".to_owned()
+            }
+            Self::Stopped { .. } => "run the same command again: it begins anew".to_owned(),
+            Self::NotAnExport { .. } => {
+                "`pcoder engine export NAME` writes one, `NAME-VERSION-PLATFORM.pcoder-engine`".to_owned()
+            }
+            Self::WrongExport { .. } => "nothing was installed. Copy the file again, or export it again where the engine is \
+                 installed: `pcoder engine export NAME`"
+                .to_owned(),
+            Self::ForeignExport { wanted, .. } => {
+                format!("export it on a machine of {wanted}, or name the other platform to put it into a portable folder")
             }
             Self::Locked { .. } => "wait for it to end, or stop it".to_owned(),
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -286,8 +356,8 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-/// Bytes free for this user in the nearest existing folder above `path`.
-pub(crate) fn free_space(path: &Path) -> Option<u64> {
+/// Bytes free for this user in the nearest existing folder above `path`, where the system says.
+pub fn free_space(path: &Path) -> Option<u64> {
     path.ancestors().find(|folder| folder.is_dir()).and_then(|folder| fs4::available_space(folder).ok())
 }
 

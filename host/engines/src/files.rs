@@ -7,18 +7,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{At, Error, Result};
+#[cfg(unix)]
+use crate::findings::is_executable;
 use crate::ledger::FileRecord;
 
 /// A virus scanner may hold a fresh program for a long time (10 s were not enough for some: uv#17679).
 const RENAME_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Renames a folder. On Windows it is tried again while something has a file in it open.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+/// Renames a folder. On Windows it is tried again, for at most 30 s, while something has a file in it open.
+///
+/// # Errors
+/// The system's.
+pub fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(10);
     loop {
         match fs::rename(from, to) {
-            Ok(()) => return Ok(()),
             Err(error)
                 if cfg!(windows)
                     && error.kind() == io::ErrorKind::PermissionDenied
@@ -27,9 +31,14 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
                 thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
-            Err(error) => return Err(Error::io("move into place", to, error)),
+            result => return result,
         }
     }
+}
+
+/// The same with this crate's error.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    rename_folder(from, to).at("move into place", to)
 }
 
 /// Deletes a folder, in two steps: a half-deleted engine must not look like one.
@@ -58,7 +67,16 @@ pub(crate) fn set_modes(tree: &Path, files: &[FileRecord]) -> Result<()> {
     for file in files {
         let path = file.path.below(tree);
         let mode = if file.executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at("change the mode of", &path)?;
+        match fs::set_permissions(&path, fs::Permissions::from_mode(mode)) {
+            // exFAT knows no modes and Linux refuses to pretend. What counts is whether it can be started.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let data = fs::symlink_metadata(&path).at("read", &path)?;
+                if file.executable && !is_executable(&data) {
+                    return Err(Error::io("change the mode of", &path, error));
+                }
+            }
+            result => result.at("change the mode of", &path)?,
+        }
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::ledger::{FileRecord, Ledger, TREE, to_json};
+use crate::lock_file::Locked;
 
 const STAMPS: &str = "stamps.json";
 const DAMAGED: &str = "damaged";
@@ -44,8 +45,8 @@ pub(crate) fn write_whole(folder: &Path, stamps: Option<Stamps>) {
 }
 
 /// Whether no file was changed since all of them were right, as far as sizes and times tell.
-pub(crate) fn untouched(folder: &Path, ledger: &Ledger) -> bool {
-    let Ok(files) = ledger.read_files(folder) else { return false };
+pub(crate) fn untouched(folder: &Path, ledger: &Ledger, locked: Locked<'_>) -> bool {
+    let Ok(files) = ledger.read_files(folder, locked) else { return false };
     let known = fs::read(folder.join(STAMPS)).ok().and_then(|bytes| serde_json::from_slice::<Vec<u64>>(&bytes).ok());
     known.is_some() && Stamps::of(folder, &files).map(|stamps| stamps.0) == known
 }

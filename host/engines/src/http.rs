@@ -166,7 +166,8 @@ impl Http {
         }
     }
 
-    async fn get(&self, package: &str, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+    /// Asks for an address and follows redirects. `package` is its name in errors.
+    pub(crate) async fn get(&self, package: &str, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
         let origin = url.clone();
         let mut url = url;
         for _ in 0..=MAX_REDIRECTS {

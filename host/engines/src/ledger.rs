@@ -14,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::lock_file::Locked;
 use crate::safe_path::SafePath;
 use crate::sri::Sri;
+use crate::tree::TreeDigest;
 
 /// Name of the ledger in a version's folder.
 pub(crate) const LEDGER: &str = "ledger.json";
@@ -54,8 +55,9 @@ pub(crate) struct Ledger {
 pub(crate) struct PackageRecord {
     pub(crate) id: String,
     pub(crate) integrity: Sri,
-    /// Hexadecimal, of the tarball.
-    pub(crate) sha256: String,
+    /// Hexadecimal, of the tarball. None where there was no tarball: an engine that was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
     pub(crate) size: u64,
 }
 
@@ -120,14 +122,19 @@ impl Ledger {
         }
     }
 
-    /// Reads the list of files, which must be the one that this ledger was written with.
-    pub(crate) fn read_files(&self, folder: &Path) -> Result<Vec<FileRecord>> {
+    /// Reads the list of files, which must be the one that this ledger was written with, and the one that the lock file
+    /// names: who changes an engine can change its ledger as well.
+    pub(crate) fn read_files(&self, folder: &Path, locked: Locked<'_>) -> Result<Vec<FileRecord>> {
         let path = folder.join(FILES);
         let bytes = fs::read(&path).at("read", &path)?;
         if blake3::hash(&bytes).to_hex().as_str() != self.files_blake3 {
             return Err(damaged(&path, "it is not the list that was written"));
         }
-        from_json(&path, &bytes)
+        let files: Vec<FileRecord> = from_json(&path, &bytes)?;
+        if TreeDigest::of(&files) != locked.build.tree {
+            return Err(damaged(&path, "it is not the list of files that engines.lock names"));
+        }
+        Ok(files)
     }
 
     /// Is it the ledger of this entry of the lock file? The same version with other bytes is another engine.
@@ -199,4 +206,18 @@ fn write_flushed(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     };
     write().at("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As versions wrote it that knew no digest of the tree: a store that they filled stays in use.
+    const OLD: &str = r#"{"format":1,"name":"x","version":"1.0.0","platform":"any","entrypoint":"x.js","path":[],"packages":[{"id":"x@1.0.0","integrity":"sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==","sha256":"e3b0","size":1}],"downloaded_at_unix_ms":1,"pcoder_version":"0.1.0","smoke":null,"files":1,"size":1,"files_blake3":"af13","quick":[{"path":"x.js","size":1}]}"#;
+
+    #[test]
+    fn a_ledger_of_an_older_version_is_read_and_written_as_it_was() {
+        let ledger: Ledger = serde_json::from_str(OLD).unwrap();
+        assert_eq!(serde_json::to_string(&ledger).unwrap(), OLD);
+    }
 }

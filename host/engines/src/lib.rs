@@ -12,14 +12,19 @@
 //! - A login goes to the place it was configured for, and nowhere else ([`Secret`] has no `Display`).
 #![forbid(unsafe_code)]
 
+mod archive;
+mod copy;
 mod download;
 mod error;
+mod export;
 mod extract;
+mod fetch;
 mod files;
 mod findings;
 #[cfg(feature = "generator")]
 pub mod generator;
 mod http;
+mod import;
 mod install;
 mod install_lock;
 mod ledger;
@@ -28,6 +33,7 @@ mod meter;
 mod network;
 mod npmrc;
 mod pipeline;
+mod place;
 mod platform;
 mod progress;
 mod safe_path;
@@ -36,10 +42,16 @@ mod smoke;
 mod sri;
 mod store;
 mod sweep;
+mod tree;
 mod verify;
+mod writer;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, free_space};
+pub use export::Exported;
+pub use fetch::fetch;
+pub use files::rename_folder;
 pub use http::Patience;
+pub use import::ImportOptions;
 pub use install::{InstallOptions, Source};
 pub use install_lock::Hold;
 pub use lock_file::{Build, Builds, Engine, EngineVersion, EnginesLock, FORMAT, Locked, Package, Smoke};
@@ -51,4 +63,5 @@ pub use safe_path::{SafePath, UnsafePath};
 pub use secret::Secret;
 pub use sri::{Sri, SriError};
 pub use store::{Condition, EngineStatus, InstalledEngine, Pruned, Store};
+pub use tree::{TreeDigest, TreeDigestError};
 pub use verify::{Problem, ProblemKind, VerifyReport};

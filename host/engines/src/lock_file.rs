@@ -12,9 +12,10 @@ use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::safe_path::SafePath;
 use crate::sri::Sri;
+use crate::tree::TreeDigest;
 
-/// The format that this program reads and writes.
-pub const FORMAT: u32 = 1;
+/// The format that this program reads and writes. Format 1 did not say what the unpacked trees are.
+pub const FORMAT: u32 = 2;
 
 /// The whole lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub struct Build {
     /// Folders that go first on the agent's `PATH`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<SafePath>,
+    /// What its packages are when they are unpacked, all together.
+    pub tree: TreeDigest,
     /// The packages that make up the tree.
     pub packages: Vec<Package>,
 }
@@ -136,6 +139,11 @@ impl Build {
     pub fn unpacked_size(&self) -> u64 {
         self.packages.iter().map(|package| package.unpacked).sum()
     }
+
+    /// Number of all its files.
+    pub fn file_count(&self) -> u64 {
+        self.packages.iter().map(|package| package.files).sum()
+    }
 }
 
 /// One engine, one version, one platform, looked up.
@@ -175,6 +183,11 @@ impl Locked<'_> {
     pub fn install_hint(&self) -> String {
         let version = if self.default { String::new() } else { format!(" --version {}", self.version) };
         format!("`pcoder engine install {}{version}`", self.name)
+    }
+
+    /// Whether the entry point is a program of its own, and not a script for another engine.
+    pub(crate) fn runs(&self) -> bool {
+        self.entry.smoke.is_some()
     }
 
     pub(crate) fn not_installed(&self) -> Error {
@@ -329,8 +342,9 @@ fn check_package(package: &Package) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const SMALL: &str = r#"{"format":1,"engines":{"x":{"default":"1.0.0","licence":"MIT","versions":{"1.0.0":{"builds":{
-        "any":{"entrypoint":"x.js","packages":[{"name":"@s/x","version":"1.0.0","size":1,"unpacked":1,"files":1,
+    const SMALL: &str = r#"{"format":2,"engines":{"x":{"default":"1.0.0","licence":"MIT","versions":{"1.0.0":{"builds":{
+        "any":{"entrypoint":"x.js","tree":"blake3-af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+        "packages":[{"name":"@s/x","version":"1.0.0","size":1,"unpacked":1,"files":1,
         "integrity":"sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg=="}]}}}}}}}"#;
 
     #[test]
@@ -345,7 +359,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         for (from, to) in [
-            ("\"format\":1", "\"format\":2"),
+            ("\"format\":2", "\"format\":1"),
+            ("\"format\":2", "\"format\":3"),
+            ("\"tree\":", "\"wood\":"),
+            ("blake3-", "blake2-"),
             ("\"licence\"", "\"mirror\":\"x\",\"licence\""),
             ("\"default\":\"1.0.0\"", "\"default\":\"2.0.0\""),
             ("\"x\":{", "\"../x\":{"),

@@ -9,13 +9,12 @@
 //! A wrong archive does not end the digest: whether the *bytes* were wrong is the better answer, and nothing of a wrong
 //! archive reaches the disk anyway. A failing disk ends everything at once.
 
-use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256, Sha512};
@@ -23,16 +22,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::{At, Error, Result};
-use crate::extract::{BUFFER, ExtractError, Limits, Sink, Stop, extract};
+use crate::extract::{ExtractError, Limits, extract};
 use crate::ledger::FileRecord;
 use crate::lock_file::Package;
-use crate::safe_path::SafePath;
 use crate::sri::Sri;
+use crate::writer::{self, Writer};
 
 /// Network reads in flight. hyper's are at most some 400 KiB each.
 const CHUNKS: usize = 12;
-/// Buffers of [`BUFFER`] bytes between unpacking and writing.
-const BUFFERS: usize = 12;
 
 /// What comes into the pipeline.
 enum Feed {
@@ -71,13 +68,9 @@ impl Pipeline {
     pub(crate) fn start(package: &Package, root: &Path, part: Option<(PathBuf, File)>) -> Self {
         let (feed, fed) = mpsc::channel(CHUNKS);
         let (to_unpack, unpack_from) = sync_channel(CHUNKS);
-        let (to_write, write_from) = sync_channel(BUFFERS);
-        let (recycle, recycled) = channel();
+        let (mut sink, mut writer) = writer::start(root);
         let failed = Arc::new(AtomicBool::new(false));
         let limits = Limits { bytes: package.unpacked, files: package.files };
-        let mut sink = ToWriter { out: to_write, recycled, made: 0 };
-        let mut writer =
-            Writer { root: root.to_owned(), recycle, folders: HashSet::new(), created: Vec::new(), files: Vec::new() };
         let disk_failed = failed.clone();
         let part_failed = failed.clone();
         Self {
@@ -90,7 +83,7 @@ impl Pipeline {
                 extract(FromDigest { from: unpack_from, now: Bytes::new() }, limits, &mut sink)
             }),
             write: tokio::task::spawn_blocking(move || {
-                let result = writer.run(&write_from).inspect_err(|_| disk_failed.store(true, Ordering::Relaxed));
+                let result = writer.run().inspect_err(|_| disk_failed.store(true, Ordering::Relaxed));
                 (writer, result)
             }),
         }
@@ -228,89 +221,5 @@ impl Read for FromDigest {
         }
         self.consume(amount);
         Ok(amount)
-    }
-}
-
-/// What the second thread tells the third.
-enum Order {
-    File { path: SafePath, size: u64, executable: bool },
-    Data(Vec<u8>, usize),
-    End,
-}
-
-struct ToWriter {
-    out: SyncSender<Order>,
-    recycled: Receiver<Vec<u8>>,
-    made: usize,
-}
-
-impl Sink for ToWriter {
-    fn file(&mut self, path: SafePath, size: u64, executable: bool) -> Result<(), Stop> {
-        self.out.send(Order::File { path, size, executable }).map_err(|_| Stop)
-    }
-    fn buffer(&mut self) -> Result<Vec<u8>, Stop> {
-        if let Ok(buffer) = self.recycled.try_recv() {
-            return Ok(buffer);
-        }
-        if self.made < BUFFERS {
-            self.made += 1;
-            return Ok(vec![0; BUFFER]);
-        }
-        self.recycled.recv().map_err(|_| Stop)
-    }
-    fn data(&mut self, buffer: Vec<u8>, len: usize) -> Result<(), Stop> {
-        self.out.send(Order::Data(buffer, len)).map_err(|_| Stop)
-    }
-    fn end(&mut self) -> Result<(), Stop> {
-        self.out.send(Order::End).map_err(|_| Stop)
-    }
-}
-
-/// Third thread.
-struct Writer {
-    root: PathBuf,
-    recycle: Sender<Vec<u8>>,
-    folders: HashSet<PathBuf>,
-    created: Vec<PathBuf>,
-    files: Vec<FileRecord>,
-}
-
-impl Writer {
-    fn run(&mut self, orders: &Receiver<Order>) -> Result<()> {
-        let mut open: Option<(PathBuf, File, blake3::Hasher, FileRecord)> = None;
-        while let Ok(order) = orders.recv() {
-            match order {
-                Order::File { path, size, executable } => {
-                    let target = path.below(&self.root);
-                    if let Some(parent) = target.parent()
-                        && !self.folders.contains(parent)
-                    {
-                        fs::create_dir_all(parent).at("create", parent)?;
-                        self.folders.insert(parent.to_owned());
-                    }
-                    // Never through something that is there: the folder is fresh, and this makes sure of it. Not
-                    // executable yet: nothing may be, before the hash is known to be right.
-                    let file = OpenOptions::new().write(true).create_new(true).open(&target).at("create", &target)?;
-                    self.created.push(target.clone());
-                    let record = FileRecord { path, size, blake3: String::new(), executable };
-                    open = Some((target, file, blake3::Hasher::new(), record));
-                }
-                Order::Data(buffer, len) => {
-                    if let (Some((path, file, hash, _)), Some(bytes)) = (&mut open, buffer.get(..len)) {
-                        file.write_all(bytes).at("write", path)?;
-                        hash.update(bytes);
-                    }
-                    // The reader may be through already.
-                    let _ = self.recycle.send(buffer);
-                }
-                Order::End => {
-                    if let Some((_, _, hash, mut record)) = open.take() {
-                        record.blake3 = hash.finalize().to_hex().to_string();
-                        self.files.push(record);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! How an installation tells what it is doing. Drawing it is the caller's affair.
+//! How an installation, an import or an export tells what it is doing. Drawing it is the caller's affair.
 
 /// What an installation is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +8,12 @@ pub enum Phase {
     Waiting,
     /// Bytes come, and are hashed and unpacked as they come.
     Downloading,
+    /// Bytes come from an exported file, and are unpacked and hashed as they come.
+    Importing,
+    /// Files are read, compared and compressed into an exported file.
+    Exporting,
+    /// Files are read, compared and written into another store.
+    Copying,
     /// All bytes are there and right; permissions, ledger, flush to the disk.
     Finishing,
     /// The engine is asked for its version.
@@ -20,6 +26,9 @@ impl Phase {
         match self {
             Self::Waiting => "waiting",
             Self::Downloading => "downloading",
+            Self::Importing => "importing",
+            Self::Exporting => "exporting",
+            Self::Copying => "copying",
             Self::Finishing => "finishing",
             Self::Checking => "checking",
         }
@@ -32,7 +41,8 @@ pub trait Progress: Send + Sync {
     fn phase(&self, phase: Phase) {
         let _ = phase;
     }
-    /// `done` of `total` bytes of the download are through. `done` falls when a download starts again.
+    /// `done` of `total` bytes are through: of the download, of the file that is imported, of the files that are exported or
+    /// copied. `done` falls when a download starts again.
     fn bytes(&self, done: u64, total: u64) {
         let _ = (done, total);
     }

@@ -109,7 +109,7 @@ impl Store {
         Self { inner: Arc::new(Inner { root, locks, lock, platform }) }
     }
 
-    /// The same store with its locks elsewhere. On a stick they must be: not every file system there has locks.
+    /// The same store with its locks elsewhere, for a file system that has none.
     #[must_use]
     pub fn with_locks(self, locks: PathBuf) -> Self {
         let inner = &self.inner;
@@ -121,6 +121,14 @@ impl Store {
                 platform: inner.platform,
             }),
         }
+    }
+
+    /// The same store for the engines of another platform: what a portable folder carries for other machines.
+    #[must_use]
+    pub fn for_platform(&self, platform: Platform) -> Self {
+        let inner = &self.inner;
+        let (root, locks, lock) = (inner.root.clone(), inner.locks.clone(), inner.lock.clone());
+        Self { inner: Arc::new(Inner { root, locks, lock, platform }) }
     }
 
     /// The lock file that it works by.
@@ -322,7 +330,7 @@ impl Inner {
         };
         let folder = self.engine_folder(locked);
         if let Ok(Some(ledger)) = Ledger::read(&folder)
-            && findings::untouched(&folder, &ledger)
+            && findings::untouched(&folder, &ledger, locked)
         {
             return Ok(Some(engine));
         }

@@ -65,8 +65,9 @@ pub struct VerifyReport {
 }
 
 impl Store {
-    /// Reads every file of an engine and compares. What it finds is remembered: an engine with problems counts as
-    /// damaged until it is installed again or found whole.
+    /// Reads every file of an engine and compares, with the list of files beside it and with the digest of the tree in
+    /// `engines.lock`. What it finds is remembered: an engine with problems counts as damaged until it is installed again or
+    /// found whole.
     ///
     /// # Errors
     /// It is not installed, or its ledger is damaged; it is being replaced; the disk fails. A file that is wrong is not an
@@ -85,6 +86,22 @@ impl Inner {
     /// The deep check. The caller sees to it that nobody replaces the engine meanwhile.
     pub(crate) fn compare(&self, locked: Locked<'_>) -> Result<VerifyReport> {
         let folder = self.engine_folder(locked);
+        let (_, files) = self.listed(locked)?;
+        // Before anything is read: what is changed while it is read is not taken for what was compared.
+        let stamps = Stamps::of(&folder, &files);
+        let report = look(&folder.join(TREE), &files, Depth::Contents)?;
+        if report.problems.is_empty() {
+            write_whole(&folder, stamps);
+        } else {
+            write_damaged(&folder, report.problems.len());
+        }
+        Ok(report)
+    }
+
+    /// An engine's ledger and its list of files, which is the one that the lock file names. It says nothing of the files
+    /// themselves.
+    pub(crate) fn listed(&self, locked: Locked<'_>) -> Result<(Ledger, Vec<FileRecord>)> {
+        let folder = self.engine_folder(locked);
         let damaged = |detail: String| locked.damaged(detail);
         let ledger = match Ledger::read(&folder) {
             Ok(Some(ledger)) => ledger,
@@ -95,35 +112,53 @@ impl Inner {
         if !ledger.matches(locked) {
             return Err(damaged("its ledger is another engine's".to_owned()));
         }
-        let files = ledger.read_files(&folder).map_err(|error| match error {
+        let files = ledger.read_files(&folder, locked).map_err(|error| match error {
             Error::Io { ref source, .. } if source.kind() != std::io::ErrorKind::NotFound => error,
             error => {
                 write_damaged(&folder, 0);
                 damaged(error.to_string())
             }
         })?;
-        // Before anything is read: what is changed while it is read is not taken for what was compared.
-        let stamps = Stamps::of(&folder, &files);
-        let mut expected: BTreeMap<String, FileRecord> =
-            files.into_iter().map(|file| (file.path.to_string(), file)).collect();
-        let mut report = VerifyReport::default();
-        walk(&folder.join(TREE), "", &mut expected, &mut report)?;
-        report.problems.extend(expected.into_keys().map(|path| Problem { path, kind: ProblemKind::Missing }));
-        report.problems.sort_by(|a, b| a.path.cmp(&b.path));
-        if report.problems.is_empty() {
-            write_whole(&folder, stamps);
-        } else {
-            write_damaged(&folder, report.problems.len());
-        }
-        Ok(report)
+        Ok((ledger, files))
     }
+
+    /// Before its files are handed on: is there everything that should be, and nothing else? Whoever reads them sees what
+    /// is in them.
+    pub(crate) fn check_names(&self, locked: Locked<'_>, files: &[FileRecord]) -> Result<()> {
+        let folder = self.engine_folder(locked);
+        let report = look(&folder.join(TREE), files, Depth::Names)?;
+        let Some(first) = report.problems.first() else {
+            return Ok(());
+        };
+        write_damaged(&folder, report.problems.len());
+        Err(locked.damaged(format!("`{}` {}", first.path, first.kind.words())))
+    }
+}
+
+/// How closely files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What is there, of what size and kind.
+    Names,
+    /// Every byte too.
+    Contents,
+}
+
+fn look(tree: &Path, files: &[FileRecord], depth: Depth) -> Result<VerifyReport> {
+    let mut expected: BTreeMap<String, &FileRecord> = files.iter().map(|file| (file.path.to_string(), file)).collect();
+    let mut report = VerifyReport::default();
+    walk(tree, "", &mut expected, &mut report, depth)?;
+    report.problems.extend(expected.into_keys().map(|path| Problem { path, kind: ProblemKind::Missing }));
+    report.problems.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(report)
 }
 
 fn walk(
     folder: &Path,
     prefix: &str,
-    expected: &mut BTreeMap<String, FileRecord>,
+    expected: &mut BTreeMap<String, &FileRecord>,
     report: &mut VerifyReport,
+    depth: Depth,
 ) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -136,7 +171,7 @@ fn walk(
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let data = fs::symlink_metadata(&path).at("read", &path)?;
         if data.is_dir() && !expected.contains_key(&name) {
-            walk(&path, &format!("{name}/"), expected, report)?;
+            walk(&path, &format!("{name}/"), expected, report, depth)?;
             continue;
         }
         let kind = match expected.remove(&name) {
@@ -146,7 +181,7 @@ fn walk(
             Some(file) => {
                 report.files += 1;
                 report.bytes += file.size;
-                if hash(&path)? != file.blake3 {
+                if depth == Depth::Contents && hash(&path)? != file.blake3 {
                     Some(ProblemKind::Content)
                 } else if file.executable && !is_executable(&data) {
                     Some(ProblemKind::Mode)

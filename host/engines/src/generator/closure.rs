@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde::Deserialize;
 
 use crate::error::{At, Error, Result};
+use crate::lock_file::Package;
 use crate::safe_path::SafePath;
 
 /// One package of a closure.
@@ -13,6 +14,13 @@ pub(super) struct Member {
     pub(super) at: Option<SafePath>,
     pub(super) name: String,
     pub(super) version: String,
+}
+
+impl Member {
+    /// As it was locked.
+    pub(super) fn of(package: &Package) -> Self {
+        Self { at: package.at.clone(), name: package.name.clone(), version: package.version.clone() }
+    }
 }
 
 #[derive(Deserialize)]

@@ -100,12 +100,20 @@ fn find_exe(survey: &Survey, folder: &str, entrypoint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::FileRecord;
+
+    fn path(name: &str) -> SafePath {
+        SafePath::parse(name.as_bytes()).unwrap()
+    }
+
+    fn record(name: &str) -> FileRecord {
+        FileRecord { path: path(name), size: 0, blake3: String::new(), executable: false }
+    }
 
     fn survey(files: &[(&str, &str)]) -> Survey {
-        let path = |name: &str| SafePath::parse(name.as_bytes()).unwrap();
         Survey {
             size: 0,
-            files: files.iter().map(|(name, text)| (path(name), text.len() as u64)).collect(),
+            files: files.iter().map(|(name, _)| (path(name), record(name))).collect(),
             texts: files.iter().map(|(name, text)| (path(name), text.as_bytes().to_vec())).collect(),
             ..Survey::default()
         }

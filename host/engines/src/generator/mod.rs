@@ -1,12 +1,13 @@
 //! Makes `engines.lock` from the registry's own documents and tarballs.
 //!
-//! What to lock is said in [`plan`]: the adapters, the Node that runs them, and versions that are wanted beside. The engines'
+//! What to lock is said in `plan.rs`: the adapters, the Node that runs them, and versions that are wanted beside. The engines'
 //! versions are read from the adapters' dependencies, the platforms from the engines' packages, the layout from each
 //! tarball. A version is refused unless every platform of it can be downloaded and has the hash that the registry says.
 
 mod closure;
 mod layout;
 mod plan;
+mod previous;
 mod survey;
 
 use std::collections::BTreeMap;
@@ -21,15 +22,17 @@ use crate::lock_file::{Build, Builds, Engine, EngineVersion, EnginesLock, FORMAT
 use crate::network::NetworkConfig;
 use crate::platform::Platform;
 use crate::sri::Sri;
+use crate::tree::{TreeDigest, lay_out};
 use layout::Layout;
 use plan::Musl;
+pub use previous::Previous;
 use survey::Survey;
 
 /// Makes lock files.
 pub struct Generator<'a> {
     http: Http,
     /// What is known already: a package with the same hash is not downloaded again.
-    previous: Option<&'a EnginesLock>,
+    previous: Option<&'a Previous>,
     say: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -50,22 +53,12 @@ struct Dist {
     integrity: Sri,
 }
 
-/// A package and where its build begins.
-struct Built {
-    package: Package,
-    layout: Layout,
-}
-
 impl<'a> Generator<'a> {
     /// `previous` may be none, to download and measure everything.
     ///
     /// # Errors
     /// The network's settings cannot be used.
-    pub fn new(
-        network: NetworkConfig,
-        previous: Option<&'a EnginesLock>,
-        say: &'a (dyn Fn(&str) + Sync),
-    ) -> Result<Self> {
+    pub fn new(network: NetworkConfig, previous: Option<&'a Previous>, say: &'a (dyn Fn(&str) + Sync)) -> Result<Self> {
         let http = Http::new(Arc::new(network), Patience::default(), CancellationToken::new(), "pcoder-engines-lock")?;
         Ok(Self { http, previous, say })
     }
@@ -110,8 +103,7 @@ impl<'a> Generator<'a> {
         engines.insert("claude-agent-acp".to_owned(), adapter_engine(version, adapter, &needs));
 
         let (name, version) = plan::CODEX_ACP;
-        let Built { package, layout } = self.build(name, version).await?;
-        let adapter = Build { entrypoint: layout.entrypoint, path: layout.path, packages: vec![package] };
+        let adapter = self.single(name, version, false).await?;
         let needs = [("codex", codex.as_str()), ("node", plan::NODE)];
         engines.insert("codex-acp".to_owned(), adapter_engine(version, adapter, &needs));
 
@@ -133,7 +125,7 @@ impl<'a> Generator<'a> {
                 Some((package, version)) => (package, version),
                 None => (alias.as_str(), target.as_str()),
             };
-            builds.insert(platform, self.single(package, version).await?);
+            builds.insert(platform, self.single(package, version, true).await?);
         }
         if matches!(musl, Musl::AsGlibc) {
             for (glibc, musl) in
@@ -159,7 +151,7 @@ impl<'a> Generator<'a> {
     async fn node(&self) -> Result<EngineVersion> {
         let mut builds = BTreeMap::new();
         for (platform, package) in plan::NODE_PACKAGES {
-            builds.insert(*platform, self.single(package, plan::NODE).await?);
+            builds.insert(*platform, self.single(package, plan::NODE, true).await?);
         }
         let unsupported = [Platform::LinuxX64Musl, Platform::LinuxArm64Musl]
             .map(|platform| (platform, "npm's node packages are built for glibc".to_owned()));
@@ -171,76 +163,58 @@ impl<'a> Generator<'a> {
         })
     }
 
-    async fn single(&self, name: &str, version: &str) -> Result<Build> {
-        let Built { package, layout } = self.build(name, version).await?;
-        Ok(Build { entrypoint: layout.entrypoint, path: layout.path, packages: vec![package] })
-    }
-
-    /// A package alone, with its layout.
-    async fn build(&self, name: &str, version: &str) -> Result<Built> {
+    /// A package alone, with its layout. `runs` says that its entry point is a program.
+    async fn single(&self, name: &str, version: &str, runs: bool) -> Result<Build> {
         let integrity = self.manifest(name, version).await?.dist.integrity;
-        if let Some((build, package)) = self.known(name, version, integrity)
+        if let Some((build, _)) = self.known(name, version, integrity)
             && build.packages.len() == 1
         {
-            let layout = Layout { entrypoint: build.entrypoint.clone(), path: build.path.clone() };
-            return Ok(Built { package: package.clone(), layout });
+            return Ok(build.clone());
         }
         let (package, survey) = self.measure(name, version, integrity).await?;
         let layout = Layout::read(&survey).map_err(|detail| refused(&package.id(), &detail))?;
-        Ok(Built { package, layout })
+        Ok(build(layout, vec![(package, survey)], runs))
     }
 
     /// A package and all that it needs, as npm would lay them out.
     async fn with_closure(&self, name: &str, version: &str) -> Result<Build> {
         let root = self.manifest(name, version).await?.dist.integrity;
-        let (members, mut layout) = match self.known(name, version, root) {
+        let previous = self.previous.and_then(|previous| previous.find(name, version, root)).map(|(build, _)| build);
+        let members = match previous {
             // Resolving again would take whatever is newest today: the locked members stay until the adapter moves.
-            Some((build, _)) => {
-                let members = build.packages.iter().map(|package| closure::Member {
-                    at: package.at.clone(),
-                    name: package.name.clone(),
-                    version: package.version.clone(),
-                });
-                let layout = Layout { entrypoint: build.entrypoint.clone(), path: build.path.clone() };
-                (members.collect(), Some(layout))
-            }
-            None => (closure::resolve(name, version).await?, None),
+            Some(build) => build.packages.iter().map(closure::Member::of).collect(),
+            None => closure::resolve(name, version).await?,
         };
-        let mut packages = Vec::new();
-        for member in members {
+        let mut known = true;
+        let mut integrities = Vec::new();
+        for member in &members {
             let integrity = self.manifest(&member.name, &member.version).await?.dist.integrity;
-            let known = self.known(&member.name, &member.version, integrity).map(|(_, package)| package.clone());
-            let mut package = match known {
-                Some(package) => package,
-                None => {
-                    let (package, survey) = self.measure(&member.name, &member.version, integrity).await?;
-                    if member.name == name {
-                        let mut read = Layout::read(&survey).map_err(|detail| refused(&package.id(), &detail))?;
-                        read.entrypoint = read.entrypoint.under(member.at.as_ref());
-                        layout = Some(read);
-                    }
-                    package
-                }
-            };
+            known &= self.known(&member.name, &member.version, integrity).is_some();
+            integrities.push(integrity);
+        }
+        // The tree is one, so it is known as a whole or measured as a whole.
+        if let Some(build) = previous.filter(|_| known) {
+            return Ok(build.clone());
+        }
+        let mut layout = None;
+        let mut packages = Vec::new();
+        for (member, integrity) in members.into_iter().zip(integrities) {
+            let (mut package, survey) = self.measure(&member.name, &member.version, integrity).await?;
+            if member.name == name {
+                let mut read = Layout::read(&survey).map_err(|detail| refused(&package.id(), &detail))?;
+                read.entrypoint = read.entrypoint.under(member.at.as_ref());
+                layout = Some(read);
+            }
             package.at = member.at;
-            packages.push(package);
+            packages.push((package, survey));
         }
         let layout = layout.ok_or_else(|| refused(name, "npm did not install the adapter itself"))?;
-        Ok(Build { entrypoint: layout.entrypoint, path: layout.path, packages })
+        Ok(build(layout, packages, false))
     }
 
-    /// A package of the previous lock with the same hash, and its build.
+    /// A package of the previous lock with the same hash, and its build, if that is known to the last byte.
     fn known(&self, name: &str, version: &str, integrity: Sri) -> Option<(&'a Build, &'a Package)> {
-        let versions = self.previous?.engines.values().flat_map(|engine| engine.versions.values());
-        let builds = versions.flat_map(|version| -> Vec<&'a Build> {
-            match &version.builds {
-                Builds::Any(build) => vec![build],
-                Builds::Platforms(builds) => builds.values().collect(),
-            }
-        });
-        builds
-            .flat_map(|build| build.packages.iter().map(move |package| (build, package)))
-            .find(|(_, package)| package.name == name && package.version == version && package.integrity == integrity)
+        self.previous.filter(|previous| previous.has_trees())?.find(name, version, integrity)
     }
 
     async fn manifest(&self, name: &str, version: &str) -> Result<Manifest> {
@@ -271,11 +245,21 @@ impl<'a> Generator<'a> {
         };
         let survey = survey::survey(&self.http, &package).await?;
         package.size = survey.size;
-        package.unpacked = survey.files.values().sum();
+        package.unpacked = survey.files.values().map(|file| file.size).sum();
         package.files = survey.files.len() as u64;
         (self.say)(&format!("{}: {} bytes, {} files", package.id(), package.size, package.files));
         Ok((package, survey))
     }
+}
+
+/// A build of what was measured.
+fn build(layout: Layout, measured: Vec<(Package, Survey)>, runs: bool) -> Build {
+    let (packages, surveys): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+    let tree = TreeDigest::of(&[]);
+    let mut build = Build { entrypoint: layout.entrypoint, path: layout.path, tree, packages };
+    let files = surveys.into_iter().map(|survey| survey.files.into_values().collect()).collect();
+    build.tree = TreeDigest::of(&lay_out(&build, runs, files));
+    build
 }
 
 fn adapter_engine(version: &str, build: Build, built_for: &[(&str, &str)]) -> Engine {

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha512};
 use crate::error::{Error, Result};
 use crate::extract::{BUFFER, ExtractError, Limits, Sink, Stop, extract};
 use crate::http::{Failure, Http, Start, judge_status};
+use crate::ledger::FileRecord;
 use crate::lock_file::Package;
 use crate::safe_path::SafePath;
 use crate::sri::Sri;
@@ -24,34 +25,43 @@ const TEXT: u64 = 64 * 1024;
 pub(super) struct Survey {
     /// Bytes of the tarball.
     pub(super) size: u64,
-    /// Size of each file.
-    pub(super) files: BTreeMap<SafePath, u64>,
+    /// Each file, as the installer would record it.
+    pub(super) files: BTreeMap<SafePath, FileRecord>,
     /// Contents of the descriptions.
     pub(super) texts: BTreeMap<SafePath, Vec<u8>>,
-    pub(super) current: Option<SafePath>,
+    pub(super) current: Option<(SafePath, blake3::Hasher)>,
     pub(super) spare: Vec<u8>,
 }
 
 impl Sink for Survey {
-    fn file(&mut self, path: SafePath, size: u64, _executable: bool) -> Result<(), Stop> {
+    fn file(&mut self, path: SafePath, size: u64, executable: bool) -> Result<(), Stop> {
         if size <= TEXT && path.as_str().ends_with("package.json") {
             self.texts.insert(path.clone(), Vec::new());
         }
-        self.files.insert(path.clone(), size);
-        self.current = Some(path);
+        let record = FileRecord { path: path.clone(), size, blake3: String::new(), executable };
+        self.files.insert(path.clone(), record);
+        self.current = Some((path, blake3::Hasher::new()));
         Ok(())
     }
     fn buffer(&mut self) -> Result<Vec<u8>, Stop> {
         Ok(std::mem::take(&mut self.spare)).map(|buffer| if buffer.is_empty() { vec![0; BUFFER] } else { buffer })
     }
     fn data(&mut self, buffer: Vec<u8>, len: usize) -> Result<(), Stop> {
-        if let Some(text) = self.current.as_ref().and_then(|path| self.texts.get_mut(path)) {
-            text.extend(buffer.iter().take(len));
+        if let (Some((path, hasher)), Some(bytes)) = (&mut self.current, buffer.get(..len)) {
+            hasher.update(bytes);
+            if let Some(text) = self.texts.get_mut(path) {
+                text.extend(bytes);
+            }
         }
         self.spare = buffer;
         Ok(())
     }
     fn end(&mut self) -> Result<(), Stop> {
+        if let Some((path, hasher)) = self.current.take()
+            && let Some(record) = self.files.get_mut(&path)
+        {
+            record.blake3 = hasher.finalize().to_hex().to_string();
+        }
         Ok(())
     }
 }

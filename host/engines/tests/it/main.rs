@@ -16,3 +16,5 @@ mod registry;
 mod tls;
 mod together;
 mod toy;
+mod transfer;
+mod transfer_hostile;

@@ -1,14 +1,14 @@
 //! Engines made for tests: tarballs, lock files, stores.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flate2::{Compression, write::GzEncoder};
 use pcoder_engines::{
-    EnginesLock, Error, InstallOptions, InstalledEngine, NetworkConfig, Patience, Phase, Platform, Progress, Source,
-    Sri, Store,
+    EnginesLock, Error, FORMAT, InstallOptions, InstalledEngine, NetworkConfig, Patience, Phase, Platform, Progress,
+    Source, Sri, Store,
 };
 use sha2::{Digest as _, Sha512};
 use tokio_util::sync::CancellationToken;
@@ -115,13 +115,38 @@ impl Tarball {
     }
 }
 
+/// The digest of the tree, written down from its definition and not with the crate's code. Of an archive that is broken, of what
+/// can be read.
+fn tree(tarballs: &[Tarball]) -> String {
+    let mut lines = Vec::new();
+    for tarball in tarballs {
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&tarball.bytes[..]));
+        for mut entry in archive.entries().into_iter().flatten().map_while(Result::ok) {
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let Some((_, name)) = name.split_once('/') else { continue };
+            let path = tarball.at.as_ref().map_or_else(|| name.to_owned(), |at| format!("{at}/{name}"));
+            let executable = entry.header().mode().unwrap() & 0o111 != 0 || path == "bin/toy";
+            let mut bytes = Vec::new();
+            if entry.header().entry_type() == tar::EntryType::Regular && entry.read_to_end(&mut bytes).is_ok() {
+                let (hash, mark) = (blake3::hash(&bytes).to_hex(), if executable { 'x' } else { '-' });
+                lines.push((path.clone(), format!("{hash} {} {mark} {path}\n", bytes.len())));
+            }
+        }
+    }
+    lines.sort();
+    let text: String = lines.into_iter().map(|(_, line)| line).collect();
+    format!("blake3-{}", blake3::hash(format!("pcoder-tree 1\n{text}").as_bytes()).to_hex())
+}
+
 /// A lock with one engine `toy`, one version a list of packages; the first is the default.
 pub(crate) fn lock_text(versions: &[(&str, &[Tarball])]) -> String {
     let versions_json: serde_json::Map<_, _> = versions
         .iter()
-        .map(|(version, packages)| {
-            let packages: Vec<_> = packages.iter().map(Tarball::json).collect();
-            let build = serde_json::json!({ "entrypoint": "bin/toy", "path": ["data"], "packages": packages });
+        .map(|(version, tarballs)| {
+            let packages: Vec<_> = tarballs.iter().map(Tarball::json).collect();
+            let build = serde_json::json!({
+                "entrypoint": "bin/toy", "path": ["data"], "tree": tree(tarballs), "packages": packages
+            });
             let builds = serde_json::json!({ "platforms": { "linux-x64": build, "linux-arm64": build } });
             let smoke = serde_json::json!({ "args": ["--version"], "expect": "toy 1.0.0" });
             let unsupported = serde_json::json!({ "win32-x64": "toys are for Unix" });
@@ -129,7 +154,7 @@ pub(crate) fn lock_text(versions: &[(&str, &[Tarball])]) -> String {
         })
         .collect();
     let toy = serde_json::json!({ "default": versions[0].0, "licence": "MIT", "versions": versions_json });
-    serde_json::json!({ "format": 1, "engines": { "toy": toy } }).to_string()
+    serde_json::json!({ "format": FORMAT, "engines": { "toy": toy } }).to_string()
 }
 
 /// A registry, a lock and an empty store.

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pcoder_engines::generator::Generator;
-use pcoder_engines::{EnginesLock, Environment, Error, NetworkConfig, NpmPlaces};
+use pcoder_engines::generator::{Generator, Previous};
+use pcoder_engines::{Environment, Error, NetworkConfig, NpmPlaces};
 
 struct Arguments {
     file: PathBuf,
@@ -66,7 +66,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !arguments.check => String::new(),
         Err(error) => return Err(io("read", error)),
     };
-    let previous = if arguments.fresh { None } else { EnginesLock::parse(&old).ok() };
+    let previous = if arguments.fresh { None } else { Previous::read(&old) };
     let environment: Environment = std::env::vars_os().collect();
     let home = std::env::home_dir();
     let places = NpmPlaces { home: home.as_deref(), project: Some(Path::new(".")), prefix: None };
