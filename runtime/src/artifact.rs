@@ -16,6 +16,11 @@ use crate::error::{Error, code};
 pub struct TrustedCode<'a>(&'a [u8]);
 
 impl<'a> TrustedCode<'a> {
+    /// Says that `bytes` came out of [`compile_here`] in a process of this very program, over a pipe that nobody else has.
+    pub const fn compiled_by_child(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// Says that `bytes` came out of [`precompile`] and nobody else could have changed them. Loading anything else runs
     /// whatever it holds, outside of any sandbox. This is for the build of the program that embeds plugins.
     pub const fn embedded(bytes: &'a [u8]) -> Self {
@@ -33,11 +38,21 @@ pub fn precompile(wasm: &[u8], target: &str) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::new(code::INVALID, "plugin.compile", format!("{error:#}")))
 }
 
+/// Compiles a component for the processor of this machine. It takes time and memory that its author chooses, so it is for
+/// a process of its own, with limits.
+///
+/// # Errors
+/// `invalid` for what is not a component.
+pub fn compile_here(wasm: &[u8]) -> Result<Vec<u8>, Error> {
+    compile(&crate::engine::compiler_here()?, wasm)
+}
+
 /// Loads compiled code.
 #[allow(unsafe_code)]
 pub(crate) fn load(engine: &Engine, trusted: TrustedCode<'_>) -> Result<Component, Error> {
     // SAFETY: `deserialize` runs machine code that it cannot check. The only ways to make a `TrustedCode` are
-    // `embedded`, which is for bytes that are a part of this program, and `Cache::find` below, which hands out bytes
+    // `embedded`, which is for bytes that are a part of this program; `compiled_by_child`, for what this very program
+    // has just compiled in another process and sent over a pipe; and `Cache::find` below, which hands out bytes
     // whose digest it has just compared with the one written beside them, in a folder that only this user can write.
     // The bytes are copied into memory that no file is behind, so nothing can change them afterwards. Wasmtime itself
     // compares version, target and settings, and refuses code of another build.
@@ -82,6 +97,17 @@ impl Cache {
             }
         }
         Ok(Self { folder: folder.to_path_buf() })
+    }
+
+    /// Whether there is a whole entry of `wasm`.
+    pub(crate) fn holds(&self, engine: &Engine, wasm: &[u8]) -> bool {
+        matches!(find(&self.folder.join(key(engine, wasm))), Lookup::Hit(_))
+    }
+
+    /// Keeps code that was compiled elsewhere.
+    pub(crate) fn add(&self, engine: &Engine, wasm: &[u8], code: TrustedCode<'_>) -> Result<(), Error> {
+        let path = self.folder.join(key(engine, wasm));
+        keep(&path, code.0).map_err(|error| Error::io("plugin.cache", path.display().to_string(), &error))
     }
 
     /// The component of `wasm`, from the cache, or compiled now and kept.

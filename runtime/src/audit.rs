@@ -91,6 +91,15 @@ pub enum Event {
 pub trait Sink: Send + Sync {
     /// Takes one record.
     fn record(&self, record: &Record<'_>);
+
+    /// Whether what it takes is kept. Where that is not so and matters (a policy says so), it answers why, and nothing is
+    /// allowed any more.
+    ///
+    /// # Errors
+    /// Why nothing may go on without a record.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Keeps records in memory.

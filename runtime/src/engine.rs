@@ -49,6 +49,11 @@ pub(crate) fn compiler(target: &str) -> Result<Engine, Error> {
     Engine::new(&code_settings(Some(target))?).map_err(|error| broken(&error))
 }
 
+/// An engine that only compiles, for the processor of this machine: its code fits [`engine`].
+pub(crate) fn compiler_here() -> Result<Engine, Error> {
+    Engine::new(&code_settings(None)?).map_err(|error| broken(&error))
+}
+
 /// An engine that runs components.
 pub(crate) fn engine(calls: u32) -> Result<Engine, Error> {
     let ceiling = Limits::ceiling();

@@ -148,6 +148,13 @@ impl Gate {
             rule: rule.clone(),
             permit: number,
         });
+        if let Err(reason) = self.sink.ready() {
+            return Err(Error::new(code::DENIED, format!("{}.{}", E::CLASS.as_str(), effect.verb()), reason)
+                .subject(effect.describe())
+                .hint(
+                    "the policy of this machine wants a record of everything: `pcoder doctor` says what is in the way",
+                ));
+        }
         match refused_by {
             None => {
                 Ok(Permit { effect, number, started: Instant::now(), bytes: 0, outcome: None, gate: Arc::clone(self) })

@@ -403,6 +403,10 @@ calls! {
     auth_status_command = "agent.auth-status-command" => (launch: &agent_types::Launch) -> fallible CommandSpec;
     /// Reads that answer.
     auth_status = "agent.auth-status" => (output: &Output) -> fallible agent_types::AuthState;
+    /// The command that logs its user in.
+    login_command = "agent.login-command" => (launch: &agent_types::Launch) -> fallible CommandSpec;
+    /// The command that forgets the login.
+    logout_command = "agent.logout-command" => (launch: &agent_types::Launch) -> fallible CommandSpec;
 }
 
 calls! {

@@ -28,7 +28,7 @@ pub mod text;
 
 pub use error::Error;
 pub use invoke::{Agent, Credentials, ProcessManager, Provider, call_name};
-pub use plugin::{Plugin, Runtime, digest};
+pub use plugin::{Grant, Plugin, Runtime, digest};
 
 /// The records of the contract, as the host uses them.
 pub mod contract {

@@ -54,6 +54,21 @@ pub(crate) enum Pre {
     Credentials(credentials::CredentialsPluginPre<CallState>),
 }
 
+/// What a plugin may do beyond what it asks for itself: the user's word, and that of every policy.
+#[derive(Clone, Debug, Default)]
+pub struct Grant {
+    /// What its user granted.
+    pub capabilities: Capabilities,
+    /// What each policy allows. Without one, nothing narrows the grant further.
+    pub policies: Vec<Capabilities>,
+}
+
+impl From<Capabilities> for Grant {
+    fn from(capabilities: Capabilities) -> Self {
+        Self { capabilities, policies: Vec::new() }
+    }
+}
+
 impl Runtime {
     /// A runtime without plugins. `cache` is where code is kept that was compiled here; without one, it is compiled
     /// anew each time.
@@ -85,11 +100,11 @@ impl Runtime {
     ///
     /// # Errors
     /// `invalid` for what is not a plugin, `unsupported` for one that this host cannot serve; both say why.
-    pub fn load(
+    pub fn load<G: Into<Grant>>(
         &self,
         wasm: &[u8],
         code: Option<TrustedCode<'_>>,
-        grant: impl FnOnce(&Manifest) -> Capabilities,
+        grant: impl FnOnce(&Manifest) -> G,
     ) -> Result<Plugin, Error> {
         let inspection = inspect(wasm)?;
         self.load_inspected(inspection, wasm, code, grant)
@@ -100,12 +115,12 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::load`].
-    pub fn load_inspected(
+    pub fn load_inspected<G: Into<Grant>>(
         &self,
         inspection: Inspection,
         wasm: &[u8],
         code: Option<TrustedCode<'_>>,
-        grant: impl FnOnce(&Manifest) -> Capabilities,
+        grant: impl FnOnce(&Manifest) -> G,
     ) -> Result<Plugin, Error> {
         inspection.check_imports()?;
         let engine = &self.shared.engine;
@@ -133,11 +148,35 @@ impl Runtime {
             .subject(&manifest.name)
             .hint("build it against this pcoder's `wit/`")
         })?;
-        let authority = Authority::granted(manifest.capabilities.clone(), grant(&manifest));
+        let grant: Grant = grant(&manifest).into();
+        let authority = grant
+            .policies
+            .into_iter()
+            .fold(Authority::granted(manifest.capabilities.clone(), grant.capabilities), |authority, policy| {
+                authority.under_policy(policy)
+            });
         let limits = Limits::from_request(&manifest.limits);
         let subject = Arc::new(Subject { identity, authority, limits });
         let exports = Exports::of(&component, manifest.kind);
         Ok(Plugin { shared: Arc::clone(&self.shared), inner: Arc::new(Inner { pre, manifest, subject, exports }) })
+    }
+
+    /// Whether a component's code is in the cache, so that it is loaded without compiling.
+    pub fn is_compiled(&self, wasm: &[u8]) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.holds(&self.shared.engine, wasm))
+    }
+
+    /// Puts code into the cache that [`artifact::compile_here`] made of `wasm`, in another process of this program.
+    /// Where there is no cache, it is dropped. Code that does not fit is refused.
+    ///
+    /// # Errors
+    /// `integrity` for code that does not fit, `io`.
+    pub fn keep_compiled(&self, wasm: &[u8], code: TrustedCode<'_>) -> Result<(), Error> {
+        artifact::load(&self.shared.engine, code)?;
+        match &self.cache {
+            Some(cache) => cache.add(&self.shared.engine, wasm, code),
+            None => Ok(()),
+        }
     }
 
     /// The processes of this runtime's calls.

@@ -8,6 +8,7 @@
     reason = "these are tests, and nobody links them"
 )]
 
+mod agents;
 mod children;
 mod codes;
 mod double;

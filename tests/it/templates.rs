@@ -66,6 +66,11 @@ async fn an_agent_in_javascript_answers_every_question() {
     assert_eq!(logs::with("an unattended session").len(), 1, "what it prints is its log");
     let refused = agent.acp(context(), &launch(&[])).await.expect_err("it does not");
     assert_eq!((refused.code.as_ref(), refused.operation.as_ref()), ("unsupported", "agent.acp"));
+    assert_eq!(info.account_environment, ["HELLO_KEY", "HELLO_URL"]);
+    assert_eq!(info.api_key_variable.as_deref(), Some("HELLO_KEY"));
+    let login = agent.login_command(context(), &launch(&[])).await.expect_err("it has none");
+    let logout = agent.logout_command(context(), &launch(&[])).await.expect_err("it has none");
+    assert_eq!([login.operation.as_ref(), logout.operation.as_ref()], ["agent.login-command", "agent.logout-command"]);
     let output =
         |code| Output { status: ExitStatus::Exited(code), stdout: b"hello you\n".to_vec(), stderr: Vec::new() };
     assert!(agent.auth_status(context(), &output(0)).await.expect("a state").logged_in);

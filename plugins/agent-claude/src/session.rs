@@ -11,7 +11,7 @@ pub(crate) fn script(input: &SessionInput, program: &str) -> Result<String> {
     if let Some(session) = &input.resume {
         words.extend(["--resume", session]);
     }
-    words.extend(["--model", input.model.as_deref().unwrap_or(MODEL)]);
+    words.extend(["--model", input.model.as_deref().or(input.launch.account()?.model).unwrap_or(MODEL)]);
     match setting(&input.launch.options, "permission-mode") {
         None => {}
         Some("bypass") => words.push("--dangerously-skip-permissions"),

@@ -2,11 +2,11 @@
 
 use pcoder_sdk::host::AgentHost;
 use pcoder_sdk::{
-    Agent, AgentInfo, AuthState, CommandSpec, ExitStatus, Launch, Output, PROXY_VARIABLES, ProcessSpec, Result,
+    Agent, AgentInfo, AuthState, CommandSpec, Error, ExitStatus, Launch, Output, PROXY_VARIABLES, ProcessSpec, Result,
     SessionInput, setting,
 };
 
-use crate::{self_update, session};
+use crate::{account, options, self_update, session};
 
 /// The engine's name in the store.
 const ENGINE: &str = "codex";
@@ -41,6 +41,8 @@ impl Agent for Codex {
             .chain(PROXY_VARIABLES)
             .map(str::to_owned)
             .collect(),
+            account_environment: account::VARIABLES.map(str::to_owned).to_vec(),
+            api_key_variable: Some(account::KEY_VARIABLE.to_owned()),
             features: ["acp", "sessions"].map(str::to_owned).to_vec(),
         }
     }
@@ -48,7 +50,10 @@ impl Agent for Codex {
     fn command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
         self_update::refuse(&launch)?;
         let engine = launch.engine(ENGINE)?;
-        Ok(CommandSpec::argv(&engine.entrypoint, &launch.args).in_launch(&launch, [engine]).named("codex"))
+        let account = launch.account()?;
+        let args = options::in_front(&account::options(&launch, &account), &launch.args);
+        let spec = CommandSpec::argv(&engine.entrypoint, args).in_launch(&launch, [engine]);
+        Ok(account::home(spec, &account).named("codex"))
     }
 
     fn to_process_spec(&self, _host: AgentHost<'_>, input: SessionInput) -> Result<ProcessSpec> {
@@ -57,6 +62,7 @@ impl Agent for Codex {
         let engine = launch.engine(ENGINE)?;
         // The native program does not put its own `rg` on the path; the package's launcher, which we do not use, does.
         let spec = CommandSpec::shell(session::script(&input, &engine.entrypoint)?).in_launch(launch, [engine]);
+        let spec = account::home(spec, &launch.account()?);
         Ok(ProcessSpec::once(spec.named(input.process_name("cx"))))
     }
 
@@ -69,6 +75,7 @@ impl Agent for Codex {
             .in_launch(&launch, [engine, adapter, node])
             .with_env("CODEX_PATH", &engine.entrypoint)
             .named("codex-acp");
+        let spec = account::adapter(spec, &launch)?;
         // Newer adapters begin in a mode in which a model approves instead of the user. Asking is for the user to give up.
         Ok(match setting(&launch.env, "INITIAL_AGENT_MODE") {
             Some(_) => spec,
@@ -77,9 +84,11 @@ impl Agent for Codex {
     }
 
     fn auth_status_command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
-        let engine = launch.engine(ENGINE)?;
-        let spec = CommandSpec::argv(&engine.entrypoint, ["login", "status"]).in_launch(&launch, [engine]);
-        Ok(spec.named("codex-auth-status"))
+        if launch.account()?.uses_api_key() {
+            let message = "Codex says whether there is a login, and this key is in the environment only";
+            return Err(Error::unsupported("agent.auth-status-command", message));
+        }
+        Ok(login(&launch, &["login", "status"], &[])?.named("codex-auth-status"))
     }
 
     /// The code decides: the words differ from version to version. They are read for the method only.
@@ -90,6 +99,22 @@ impl Agent for Codex {
             _ => Err(output.failure("agent.auth-status", "codex login status")),
         }
     }
+
+    fn login_command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
+        Ok(login(&launch, &["login"], &launch.args)?.named("codex-login"))
+    }
+
+    fn logout_command(&self, _host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
+        Ok(login(&launch, &["logout"], &launch.args)?.named("codex-logout"))
+    }
+}
+
+/// A command about the login, which no model and no service has a part in.
+fn login(launch: &Launch, words: &[&str], args: &[String]) -> Result<CommandSpec> {
+    let engine = launch.engine(ENGINE)?;
+    let args = words.iter().copied().chain(args.iter().map(String::as_str));
+    let spec = CommandSpec::argv(&engine.entrypoint, args).in_launch(launch, [engine]);
+    Ok(account::home(spec, &launch.account()?))
 }
 
 fn method(stderr: &[u8]) -> &'static str {

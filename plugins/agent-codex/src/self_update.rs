@@ -3,73 +3,12 @@
 //! What Codex takes for a subcommand was tried with 0.128.0 and 0.166.0: any operand before `--` that is the name of one,
 //! also behind options and also behind a prompt. All that follows is that subcommand's.
 
-use pcoder_sdk::words::{Values, Word, words};
+use pcoder_sdk::words::{Word, words};
 use pcoder_sdk::{Launch, Result};
 
+use crate::options::{SUBCOMMANDS, VALUES};
+
 const SELF_UPDATE: &str = "update";
-
-/// Options of Codex itself that take values.
-const VALUES: Values<'_> = Values {
-    one: &[
-        "--add-dir",
-        "--ask-for-approval",
-        "--cd",
-        "--config",
-        "--disable",
-        "--enable",
-        "--local-provider",
-        "--model",
-        "--profile",
-        "--remote",
-        "--remote-auth-token-env",
-        "--sandbox",
-        "-C",
-        "-a",
-        "-c",
-        "-m",
-        "-p",
-        "-s",
-    ],
-    optional: &[],
-    many: &["--image", "-i"],
-};
-
-/// The subcommands whose own arguments are none of Codex'.
-const SUBCOMMANDS: [&str; 33] = [
-    "a",
-    "agents",
-    "app",
-    "app-server",
-    "apply",
-    "archive",
-    "cloud",
-    "completion",
-    "debug",
-    "delete",
-    "doctor",
-    "e",
-    "exec",
-    "exec-server",
-    "execpolicy",
-    "features",
-    "fork",
-    "help",
-    "login",
-    "logout",
-    "mcp",
-    "mcp-server",
-    "migrate-nfs-db",
-    "migrate-rollouts",
-    "plugin",
-    "queue",
-    "remote-control",
-    "responses-api-proxy",
-    "resume",
-    "review",
-    "sandbox",
-    "stdio-to-uds",
-    "unarchive",
-];
 
 /// Refuses a command line that would replace the engine, unless that is allowed.
 pub(crate) fn refuse(launch: &Launch) -> Result<()> {

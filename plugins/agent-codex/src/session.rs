@@ -2,10 +2,16 @@
 
 use pcoder_sdk::{Error, Result, SessionInput, setting, shell};
 
+use crate::account;
+
 /// The script.
 pub(crate) fn script(input: &SessionInput, program: &str) -> Result<String> {
     let invalid = |message: &str| Error::invalid("agent.to-process-spec", message);
-    let mut words: Vec<&str> = vec![program, "exec", "--json", "--skip-git-repo-check"];
+    let account = input.launch.account()?;
+    let options = account::options(&input.launch, &account);
+    let mut words: Vec<&str> = vec![program, "exec"];
+    words.extend(options.iter().map(String::as_str));
+    words.extend(["--json", "--skip-git-repo-check"]);
     if let Some(model) = &input.model {
         words.extend(["-m", model]);
     }

@@ -160,6 +160,8 @@ pub(super) fn check(request: &Exec) -> Result<(), Error> {
             Err(refuse("`as called` takes no argument grammar: the arguments are the call's"))
         } else if !request.env.is_empty() {
             Err(refuse("`as called` takes no variables: they are the call's"))
+        } else if request.sha256.is_some() {
+            Err(refuse("`as called` takes no digest: the program is the call's"))
         } else {
             Ok(())
         };
@@ -170,8 +172,8 @@ pub(super) fn check(request: &Exec) -> Result<(), Error> {
     if request.args.is_empty() {
         return Err(refuse("a program needs an argument grammar: without one, no arguments would be allowed"));
     }
-    if request.sha256.is_some() {
-        return Err(refuse("a plugin cannot ask for a digest: which bytes a program has is for its user to pin"));
+    if request.sha256.as_deref().is_some_and(|it| it.len() != 64 || !it.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        return Err(refuse("a sha256 is 64 hexadecimal digits"));
     }
     request.args.iter().try_for_each(|line| Grammar::parse(line).map(drop))
 }
@@ -184,26 +186,33 @@ pub(super) fn check(request: &Exec) -> Result<(), Error> {
 /// # Errors
 /// `denied` when they are other bytes, `io` when they cannot be read.
 pub fn check_digest(program: &Path, sha256: &str) -> Result<(), Error> {
-    const OPERATION: &str = "process.run";
-    let subject = || program.display().to_string();
-    let failed = |error: std::io::Error| Error::io(OPERATION, subject(), &error);
+    if digest(program)?.eq_ignore_ascii_case(sha256) {
+        return Ok(());
+    }
+    Err(Error::new(code::DENIED, RUN, "the program has other bytes than the ones that were granted")
+        .subject(program.display().to_string())
+        .hint("if it was updated, grant it again"))
+}
+
+const RUN: &str = "process.run";
+
+/// The sha256 of a program's file, in hexadecimal: what a grant pins it to.
+///
+/// # Errors
+/// `io` when it cannot be read.
+pub fn digest(program: &Path) -> Result<String, Error> {
+    let failed = |error: std::io::Error| Error::io(RUN, program.display().to_string(), &error);
     let mut hasher = Sha256::new();
     let mut file = std::io::BufReader::with_capacity(1 << 16, std::fs::File::open(program).map_err(failed)?);
     loop {
         let bytes = file.fill_buf().map_err(failed)?;
         if bytes.is_empty() {
-            break;
+            return Ok(crate::artifact::hex(&hasher.finalize()));
         }
         hasher.update(bytes);
         let read = bytes.len();
         file.consume(read);
     }
-    if crate::artifact::hex(&hasher.finalize()).eq_ignore_ascii_case(sha256) {
-        return Ok(());
-    }
-    Err(Error::new(code::DENIED, OPERATION, "the program has other bytes than the ones that were granted")
-        .subject(subject())
-        .hint("if it was updated, grant it again"))
 }
 
 /// Finds a granted program: the absolute path in the grant, or a name looked up on the host's `PATH`.

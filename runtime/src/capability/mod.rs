@@ -63,6 +63,18 @@ pub trait Effect {
 /// # Errors
 /// `invalid`, naming the field.
 pub fn check_request(capabilities: &Capabilities) -> Result<(), Error> {
+    if let Some(pinned) = capabilities.exec.iter().find(|request| request.sha256.is_some()) {
+        let message = "a plugin cannot ask for a digest: which bytes a program has is for its user to pin";
+        return Err(Error::new(crate::error::code::INVALID, "plugin.manifest", message).subject(&pinned.program));
+    }
+    check_grant(capabilities)
+}
+
+/// Checks that every field of a grant or a policy can be enforced.
+///
+/// # Errors
+/// `invalid`, naming the field.
+pub fn check_grant(capabilities: &Capabilities) -> Result<(), Error> {
     for request in &capabilities.exec {
         exec::check(request)?;
     }

@@ -14,6 +14,9 @@ export const agent = {
       engines: [],
       acpEngines: [],
       environment: ["HELLO_*"],
+      // Those that choose an account or a service. The host leaves them out where it chooses itself.
+      accountEnvironment: ["HELLO_KEY", "HELLO_URL"],
+      apiKeyVariable: "HELLO_KEY",
       features: ["sessions"],
     };
   },
@@ -46,6 +49,14 @@ export const agent = {
     }
     const text = new TextDecoder().decode(output.stdout);
     return { loggedIn: text.startsWith("hello"), method: "none", account: undefined };
+  },
+
+  loginCommand() {
+    throw unsupported("agent.login-command", "nobody needs to log in");
+  },
+
+  logoutCommand() {
+    throw unsupported("agent.logout-command", "nobody needs to log in");
   },
 };
 

@@ -42,6 +42,18 @@ pub trait Agent: Default {
         let _ = (host, output);
         Err(Error::unsupported("agent.auth-status", "this agent cannot say whether it is logged in"))
     }
+
+    /// The agent's own command that logs its user in, with the user's arguments, for a terminal.
+    fn login_command(&self, host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
+        let _ = (host, launch);
+        Err(Error::unsupported("agent.login-command", "this agent has no login of its own"))
+    }
+
+    /// The agent's own command that forgets the login, with the user's arguments.
+    fn logout_command(&self, host: AgentHost<'_>, launch: Launch) -> Result<CommandSpec> {
+        let _ = (host, launch);
+        Err(Error::unsupported("agent.logout-command", "this agent has no login of its own"))
+    }
 }
 
 /// Connects an [`Agent`] to the contract; [`crate::export!`] uses it.
@@ -77,5 +89,15 @@ impl<A: Agent + 'static> contract::Guest for AgentExport<A> {
     fn auth_status(output: Output) -> Result<AuthState> {
         begin();
         A::default().auth_status(AgentHost::real(), output)
+    }
+
+    fn login_command(launch: Launch) -> Result<CommandSpec> {
+        begin();
+        A::default().login_command(AgentHost::real(), launch)
+    }
+
+    fn logout_command(launch: Launch) -> Result<CommandSpec> {
+        begin();
+        A::default().logout_command(AgentHost::real(), launch)
     }
 }

@@ -10,13 +10,14 @@
 //! What the host gives comes as an argument ([`host::ProviderHost`] and its siblings), so a plugin's logic is tested
 //! natively against [`testing::FakeHost`], without WebAssembly. What every backend needs is here once: quoting for a
 //! shell ([`shell`]), files by running commands ([`exec_files`]), trying again ([`retry`]), HTTP and what its statuses
-//! mean ([`http`]), paths ([`path`]), names ([`name`]), what every agent's command line has ([`Launch`], [`session`]), the
-//! words of another program's command line ([`words`]) and files of credentials ([`SecretFile`]).
+//! mean ([`http`]), paths ([`path`]), names ([`name`]), what every agent's command line has ([`Launch`], [`Account`],
+//! [`session`]), the words of another program's command line ([`words`]) and files of credentials ([`SecretFile`]).
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 #[doc(hidden)]
 pub mod bindings;
 
+mod account;
 mod agent;
 #[cfg(target_arch = "wasm32")]
 mod allocator;
@@ -40,6 +41,7 @@ pub mod text;
 pub mod types;
 pub mod words;
 
+pub use account::Account;
 pub use agent::{Agent, AgentExport};
 pub use credentials::{Credentials, CredentialsExport, Form, SecretFile, install_file, quotable_secret};
 pub use error::{Error, Result, code};

@@ -206,3 +206,117 @@ fn the_answer_tells_whether_it_is_logged_in() {
     let spec = Claude.auth_status_command(host.agent(), launch(&["ignored"])).unwrap();
     assert_eq!(spec.command, CommandSpec::argv("/engines/claude/it's bin", ["auth", "status"]).command);
 }
+
+const ENDPOINT: (&str, &str) = ("endpoint", "https://models.example/it's");
+
+fn with_options(launch: Launch, options: &[(&str, &str)]) -> Launch {
+    options.iter().fold(launch, |launch, (name, value)| with_option(launch, name, value))
+}
+
+fn variables(spec: &CommandSpec) -> Vec<(&str, &str)> {
+    spec.env.iter().map(|setting| (setting.name.as_str(), setting.value.as_str())).collect()
+}
+
+#[test]
+fn the_account_is_in_the_environment_of_every_command_behind_the_users_settings() {
+    let host = FakeHost::new();
+    let mut launch = with_options(launch(&["x"]), &[("config-dir", "/a b"), ("auth", "api"), ENDPOINT, ("model", "m")]);
+    launch.env.push(Setting::new("ANTHROPIC_MODEL", "of the user"));
+    let process = Claude.to_process_spec(host.agent(), testing::session("x", launch.clone())).unwrap();
+    for spec in [
+        Claude.command(host.agent(), launch.clone()).unwrap(),
+        process.command,
+        Claude.acp(host.agent(), launch.clone()).unwrap(),
+        Claude.auth_status_command(host.agent(), launch.clone()).unwrap(),
+        Claude.login_command(host.agent(), launch.clone()).unwrap(),
+        Claude.logout_command(host.agent(), launch.clone()).unwrap(),
+    ] {
+        let expected = [
+            ("K", "v"),
+            ("ANTHROPIC_MODEL", "of the user"),
+            ("DISABLE_AUTOUPDATER", "1"),
+            ("CLAUDE_CONFIG_DIR", "/a b"),
+            ("ANTHROPIC_BASE_URL", "https://models.example/it's"),
+            ("ANTHROPIC_MODEL", "m"),
+        ];
+        assert_eq!(variables(&spec)[..6], expected, "{:?}", spec.name);
+        assert_eq!(setting(&spec.env, "ANTHROPIC_MODEL"), Some("m"));
+    }
+}
+
+#[test]
+fn a_login_is_never_sent_to_an_address_from_elsewhere() {
+    let host = FakeHost::new();
+    let oauth = with_option(launch(&[]), "auth", "oauth");
+    assert!(Claude.command(host.agent(), oauth.clone()).is_ok());
+    let mut by_variable = oauth.clone();
+    by_variable.env.push(Setting::new("ANTHROPIC_BASE_URL", "https://models.example"));
+    for refused in [with_options(oauth, &[ENDPOINT]), by_variable] {
+        for result in [
+            Claude.command(host.agent(), refused.clone()),
+            Claude.acp(host.agent(), refused.clone()),
+            Claude.login_command(host.agent(), refused.clone()),
+            Claude.to_process_spec(host.agent(), testing::session("x", refused.clone())).map(|spec| spec.command),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(
+                (error.code.as_str(), error.message.as_str()),
+                ("invalid", "the login's token would be sent there")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_account_variables_hold_the_key_the_tokens_and_the_address() {
+    let info = Claude.info();
+    let chosen = |name: &str| {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == pattern,
+        };
+        info.account_environment.iter().any(fits)
+    };
+    for name in [
+        info.api_key_variable.as_deref().unwrap(),
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_MODEL",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CONFIG_DIR",
+    ] {
+        assert!(chosen(name), "{name}");
+    }
+    for name in ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "CLAUDE_CODE_MAX_RETRIES", "HTTPS_PROXY", "AWS_PROFILE"] {
+        assert!(!chosen(name), "{name}");
+    }
+}
+
+#[test]
+fn the_model_of_a_session_is_its_own_or_the_launchs_or_the_default() {
+    let mut input = session("x");
+    assert!(script(input.clone()).contains(" --model sonnet"));
+    input.launch = with_option(input.launch, "model", "opus");
+    assert!(script(input.clone()).contains(" --model opus"));
+    input.model = Some("haiku".to_owned());
+    assert!(script(input).contains(" --model haiku"));
+}
+
+#[test]
+fn logging_in_and_out_is_the_agents_own() {
+    let host = FakeHost::new();
+    let spec = Claude.login_command(host.agent(), launch(&["--console"])).unwrap();
+    let expected = CommandSpec::argv("/engines/claude/it's bin", ["auth", "login", "--console"])
+        .in_dir("/work")
+        .with_env("K", "v")
+        .with_env("DISABLE_AUTOUPDATER", "1")
+        .with_path_entry("/engines/claude/path")
+        .named("claude-auth-login");
+    assert_eq!(spec, expected);
+    let spec = Claude.logout_command(host.agent(), launch(&[])).unwrap();
+    assert_eq!(spec.command, CommandSpec::argv("/engines/claude/it's bin", ["auth", "logout"]).command);
+}

@@ -41,6 +41,23 @@ fn an_update_is_refused_unless_it_is_allowed() {
     assert!(Codex.command(host.agent(), allowed).is_ok());
 }
 
+/// `/tmp` is on the machine, wherever the folder is.
+#[test]
+fn in_a_portable_folder_commands_get_no_slash_tmp() {
+    const SETTING: &str = "sandbox_workspace_write.exclude_slash_tmp=true";
+    let host = FakeHost::new();
+    let mut portable = launch(&["exec", "-"]);
+    portable.options.push(Setting::new("portable", "true"));
+    let spec = Codex.command(host.agent(), portable.clone()).unwrap();
+    let Command::Argv(argv) = &spec.command else { panic!("no shell") };
+    assert_eq!(argv.args, ["-c", SETTING, "exec", "-"]);
+    let spec = Codex.acp(host.agent(), portable.clone()).unwrap();
+    let config = setting(&spec.env, "CODEX_CONFIG").unwrap();
+    assert_eq!(config, r#"{"sandbox_workspace_write":{"exclude_slash_tmp":true}}"#);
+    assert!(script(testing::session("p", portable)).contains(SETTING));
+    assert!(!script(session("p")).contains(SETTING));
+}
+
 /// Each line was tried with the real program.
 #[test]
 fn an_update_is_found_wherever_codex_finds_one_and_nowhere_else() {
@@ -168,4 +185,144 @@ fn the_code_tells_whether_it_is_logged_in() {
     assert_eq!(error.code, "process");
     let spec = Codex.auth_status_command(host.agent(), launch(&["ignored"])).unwrap();
     assert_eq!(spec.command, CommandSpec::argv("/engines/codex/it's bin", ["login", "status"]).command);
+}
+
+fn with_options(mut launch: Launch, options: &[(&str, &str)]) -> Launch {
+    launch.options.extend(options.iter().map(|(name, value)| Setting::new(*name, *value)));
+    launch
+}
+
+fn line(launch: Launch) -> Vec<String> {
+    let Command::Argv(argv) = Codex.command(FakeHost::new().agent(), launch).unwrap().command else { panic!("words") };
+    argv.args
+}
+
+const OURS: [&str; 7] = [
+    r#"model="it's \"5\"""#,
+    r#"model_provider="pcoder""#,
+    r#"model_providers.pcoder.name="API""#,
+    r#"model_providers.pcoder.base_url="https://models.example/v1""#,
+    r#"model_providers.pcoder.wire_api="responses""#,
+    r#"model_providers.pcoder.env_key="CODEX_API_KEY""#,
+    "features.shell_snapshot=false",
+];
+const OPTIONS: [(&str, &str); 3] =
+    [("config-dir", "/a b"), ("endpoint", "https://models.example/v1"), ("model", "it's \"5\"")];
+
+#[test]
+fn a_key_and_a_model_are_options_in_front_of_the_users() {
+    let ours = OURS.map(|setting| ["-c", setting]).concat();
+    let expected = [&ours[..], &["exec", "x"]].concat();
+    assert_eq!(line(with_options(launch(&["exec", "x"]), &OPTIONS)), expected);
+    let spec = Codex.command(FakeHost::new().agent(), with_options(launch(&[]), &OPTIONS)).unwrap();
+    assert_eq!(setting(&spec.env, "CODEX_HOME"), Some("/a b"));
+    let api = line(with_options(launch(&[]), &[("auth", "api")]));
+    assert!(api.contains(&r#"model_providers.pcoder.base_url="https://api.openai.com/v1""#.to_owned()), "{api:?}");
+    assert_eq!(line(with_options(launch(&["x"]), &[("auth", "oauth"), ("model", "m")])), ["-c", "model=\"m\"", "x"]);
+    let both = with_options(launch(&[]), &[("auth", "oauth"), OPTIONS[1]]);
+    assert_eq!(Codex.command(FakeHost::new().agent(), both).unwrap_err().code, "invalid");
+}
+
+/// With 0.128.0 the settings of the innermost subcommand that has any are the only ones. Ours are written as `@`.
+#[test]
+fn our_settings_are_wherever_the_users_would_replace_them() {
+    for (args, expected) in [
+        ("", "@"),
+        ("fix it", "@ fix it"),
+        ("-c a=1 exec x", "@ -c a=1 exec x"),
+        ("exec -c a=1 -c b=2 x", "@ exec @ -c a=1 -c b=2 x"),
+        ("-c a=1 exec -cb=2 x", "@ -c a=1 exec @ -cb=2 x"),
+        ("e --json --config=b=2 -", "@ e --json @ --config=b=2 -"),
+        ("exec -s read-only resume --last -c b=2", "@ exec -s read-only resume --last @ -c b=2"),
+        ("exec -c a=1 resume --config b=2 --last", "@ exec @ -c a=1 resume @ --config b=2 --last"),
+        ("resume -c a=1", "@ resume @ -c a=1"),
+        ("-m exec -c a=1", "@ -m exec -c a=1"),
+        ("exec -- -c a=1", "@ exec -- -c a=1"),
+        ("sandbox bash -c x", "@ sandbox bash -c x"),
+        ("sandbox exec -c x", "@ sandbox exec -c x"),
+        ("exec -m -c a=1", "@ exec -m -c a=1"),
+        ("exec -c", "@ exec @ -c"),
+    ] {
+        let args: Vec<&str> = args.split(' ').filter(|word| !word.is_empty()).collect();
+        let line = line(with_options(launch(&args), &[("model", "m")])).join(" ");
+        assert_eq!(line.replace("-c model=\"m\"", "@"), expected);
+    }
+}
+
+#[test]
+fn a_session_has_the_key_and_the_model_too() {
+    let mut input = session("x");
+    input.launch = with_options(input.launch, &OPTIONS);
+    input.launch.args = vec!["-c".to_owned(), "a=1".to_owned()];
+    let spec = Codex.to_process_spec(FakeHost::new().agent(), input.clone()).unwrap();
+    assert_eq!(setting(&spec.command.env, "CODEX_HOME"), Some("/a b"));
+    let ours = OURS.map(|setting| format!("-c {}", pcoder_sdk::shell::quote(setting))).join(" ");
+    assert!(script(input.clone()).ends_with(&format!(" exec {ours} --json --skip-git-repo-check -c 'a=1' -")));
+    input.model = Some("own".to_owned());
+    assert!(script(input).contains(&format!(" exec {ours} --json --skip-git-repo-check -m own ")));
+}
+
+#[test]
+fn the_adapter_gets_the_key_and_the_model_in_variables() {
+    let host = FakeHost::new();
+    let plain = Codex.acp(host.agent(), launch(&[])).unwrap();
+    assert_eq!([setting(&plain.env, "CODEX_CONFIG"), setting(&plain.env, "MODEL_PROVIDER")], [None, None]);
+    let mut launch = with_options(launch(&[]), &OPTIONS);
+    let user = r#"{"model":"x","analytics":{"enabled":false},"model_providers":{"mine":{"name":"M"}}}"#;
+    launch.env.push(Setting::new("CODEX_CONFIG", user));
+    let spec = Codex.acp(host.agent(), launch.clone()).unwrap();
+    assert_eq!(spec.command, plain.command);
+    assert_eq!(setting(&spec.env, "CODEX_HOME"), Some("/a b"));
+    assert_eq!(setting(&spec.env, "MODEL_PROVIDER"), Some("pcoder"));
+    let config: serde_json::Value = serde_json::from_str(setting(&spec.env, "CODEX_CONFIG").unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "model": "it's \"5\"",
+        "analytics": { "enabled": false },
+        "features": { "shell_snapshot": false },
+        "model_provider": "pcoder",
+        "model_providers": {
+            "mine": { "name": "M" },
+            "pcoder": {
+                "name": "API",
+                "base_url": "https://models.example/v1",
+                "wire_api": "responses",
+                "env_key": "CODEX_API_KEY",
+            },
+        },
+    });
+    assert_eq!(config, expected);
+    for wrong in ["[]", "no", r#"{"model_providers":1}"#] {
+        launch.env.push(Setting::new("CODEX_CONFIG", wrong));
+        let error = Codex.acp(host.agent(), launch.clone()).unwrap_err();
+        assert_eq!((error.code.as_str(), error.subject.as_deref()), ("invalid", Some("CODEX_CONFIG")));
+    }
+}
+
+#[test]
+fn logging_in_and_out_is_the_agents_own() {
+    let host = FakeHost::new();
+    let launch = |args: &[&str]| with_options(launch(args), &[("config-dir", "/a b"), ("model", "m")]);
+    let spec = Codex.login_command(host.agent(), launch(&["--device-auth"])).unwrap();
+    let expected = CommandSpec::argv("/engines/codex/it's bin", ["login", "--device-auth"])
+        .in_dir("/work")
+        .with_env("K", "v")
+        .with_env("CODEX_HOME", "/a b")
+        .with_path_entry("/engines/codex/path")
+        .named("codex-login");
+    assert_eq!(spec, expected);
+    let spec = Codex.logout_command(host.agent(), launch(&[])).unwrap();
+    assert_eq!(spec.command, CommandSpec::argv("/engines/codex/it's bin", ["logout"]).command);
+    let spec = Codex.auth_status_command(host.agent(), launch(&[])).unwrap();
+    assert_eq!(setting(&spec.env, "CODEX_HOME"), Some("/a b"));
+    let api = with_options(launch(&[]), &[("auth", "api")]);
+    assert_eq!(Codex.auth_status_command(host.agent(), api).unwrap_err().code, "unsupported");
+}
+
+#[test]
+fn the_account_variables_hold_the_key_and_the_folder() {
+    let info = Codex.info();
+    assert!(info.account_environment.contains(info.api_key_variable.as_ref().unwrap()));
+    for name in ["CODEX_HOME", "CODEX_CONFIG", "MODEL_PROVIDER", "OPENAI_*"] {
+        assert!(info.account_environment.iter().any(|it| it == name), "{name}");
+    }
 }
