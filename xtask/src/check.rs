@@ -10,6 +10,8 @@ use crate::workspace::root;
 /// Everything that a change must pass, the real engines included.
 pub(crate) fn test() -> Result<(), Failure> {
     crate::debian::openssh()?;
+    crate::debian::keyring()?;
+    crate::debian::strace()?;
     let program = build()?;
     // Nobody should need two more languages to see that pcoder works. The project's own checks leave nothing out.
     let left_out = crate::templates::missing_tools().filter(|_| std::env::var_os("CI").is_none());

@@ -63,6 +63,37 @@ pub(crate) fn openssh() -> Result<(), Failure> {
     install(&PACKAGES, "OpenSSH's server for the tests", missing, &advice)
 }
 
+/// A keyring of the system's and the bus that it is on, for a test of secrets that are kept there. Neither is started as
+/// a service.
+pub(crate) fn keyring() -> Result<(), Failure> {
+    const PACKAGES: [&str; 2] = ["gnome-keyring", "dbus"];
+    let missing = || {
+        let found = [on_path("gnome-keyring-daemon"), on_path("dbus-run-session")];
+        PACKAGES.into_iter().zip(found).filter_map(|(package, found)| (!found).then_some(package)).collect()
+    };
+    let missing_now: Vec<&str> = missing();
+    if missing_now.is_empty() {
+        return Ok(());
+    }
+    let advice = format!(
+        "the tests need GNOME Keyring and `dbus-run-session`. On Debian, run\n\n    {}",
+        install_command(&PACKAGES)
+    );
+    install(&PACKAGES, "a keyring for the tests", missing, &advice)
+}
+
+/// The program that writes down which files another one opens, for the test of portable folders.
+pub(crate) fn strace() -> Result<(), Failure> {
+    const PACKAGES: [&str; 1] = ["strace"];
+    // Nothing else is traced: elsewhere that test does not exist.
+    let missing = || if cfg!(target_os = "linux") && !on_path("strace") { PACKAGES.to_vec() } else { Vec::new() };
+    if missing().is_empty() {
+        return Ok(());
+    }
+    let advice = format!("the tests need `strace`. On Debian, run\n\n    {}", install_command(&PACKAGES));
+    install(&PACKAGES, "strace for the tests", missing, &advice)
+}
+
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

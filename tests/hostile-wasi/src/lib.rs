@@ -40,6 +40,8 @@ impl Agent for Hostile {
             engines: Vec::new(),
             acp_engines: Vec::new(),
             environment: Vec::new(),
+            account_environment: Vec::new(),
+            api_key_variable: None,
             features: Vec::new(),
         }
     }
