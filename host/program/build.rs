@@ -1,7 +1,10 @@
-//! Embeds the plugins that `cargo xtask build` left in `target/plugins`: components, and their compiled code.
-#![allow(clippy::panic, reason = "a build script has no other way to fail")]
+//! Embeds the plugins that `cargo xtask build` left in `target/plugins`: components, and their compiled code. And the list
+//! of what the program is made of, which goes into every bundle.
 //!
-//! The first build has none: it makes the program that compiles them. The second build embeds them.
+//! The first build has no plugins: it makes the program that compiles them. The second build embeds them.
+#![allow(clippy::panic, reason = "a build script has no other way to fail")]
+
+mod third_party;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,4 +42,7 @@ fn main() {
     table.push(']');
     let out = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("bundled.rs");
     fs::write(&out, table).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    let out = out.with_file_name("third-party.txt");
+    let text = third_party::list(&target).unwrap_or_else(|error| panic!("the list of licences: {error}"));
+    fs::write(&out, text).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
 }

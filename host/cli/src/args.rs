@@ -2,7 +2,60 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod account;
+mod bundle;
+mod plugin;
+mod state;
+
+pub(crate) use account::{
+    Auth, AuthKind, AuthLogin, AuthLogout, AuthStatus, EngineExport, EngineImport, Profile, ProfileCreate, Secret,
+    Setup,
+};
+pub(crate) use bundle::{Bundle, BundleExport, BundleVerify};
+pub(crate) use plugin::{Plugin, PluginAdd, PluginGrant, PluginInspect, PluginRemove, PluginRevoke};
+pub(crate) use state::{Audit, AuditShow, AuditVerify, Completions, Config, ConfigCommand, Man};
+
+/// The help: commands in groups, which clap has none of. A test compares it with the commands.
+const HELP: &str = "\
+{about-with-newline}
+{usage-heading} {usage}
+
+Work:
+  run          Run a coding agent in a project
+  list-tools   List the agents that `run` knows
+  demo         Show real agents at work, offline, without an account
+
+Set up:
+  setup        Set pcoder up: the default tool, its engine, its login
+  auth         Log tools in and out
+  profile      Choose a key, a model, a service for a tool
+  secret       Put secrets into the system's keyring
+  config       Show and change settings, and where each comes from
+  engine       Install, check, move and remove the agents' own programs
+  bundle       Make a folder with pcoder and its engines that runs from a stick, and check one
+
+Trust:
+  plugin       Add plugins, and say what each may do
+  audit        Show what plugins did, and check that the record is whole
+
+Help:
+  doctor       Look for what is missing, and say what mends it
+  runtime      Look at what this machine can run
+  completions  Print completions for a shell
+  man          Print manual pages
+  help         Print this message or the help of a command
+
+Options:
+{options}
+
+Examples:
+  pcoder setup                                 from nothing to a first run
+  pcoder run claude                            in this folder and this terminal
+  pcoder run codex --profile work -- exec \"fix the tests\"
+  pcoder plugin add ./provider-box.wasm        asks before it grants anything
+  pcoder doctor{after-help}";
 
 const EXIT_CODES: &str = "Exit codes:
   0  it worked                    6  a login or a key is missing
@@ -14,11 +67,14 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Runs coding agents on a machine that you choose.
 #[derive(Debug, Parser)]
-#[command(name = "pcoder", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "pcoder", version, after_help = EXIT_CODES, help_template = HELP, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     /// Say more; twice for every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Send the audit there too, as OpenTelemetry over HTTP
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -29,19 +85,52 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   pcoder run claude                             the agent, in this folder and this terminal
   pcoder run codex --project ../app             in another folder
+  pcoder run claude --profile work              with another key, model or service
   pcoder run claude -- -p \"fix the tests\"       with the agent's own arguments")]
     Run(Run),
     /// List the agents that `run` knows
     ListTools(Json),
+    /// Set pcoder up: the default tool, its engine, its login
+    #[command(after_help = "Examples:
+  pcoder setup                                     asks, in a terminal
+  pcoder setup --default-tool codex --install --auth codex=env:WORK_KEY
+  pcoder setup --show --json")]
+    Setup(Setup),
+    /// Log tools in and out
+    #[command(subcommand)]
+    Auth(Auth),
+    /// Choose a key, a model, a service for a tool
+    #[command(subcommand)]
+    Profile(Profile),
+    /// Put secrets into the system's keyring
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Show and change settings, and where each comes from
+    Config(Config),
+    /// Show what plugins did, and check that the record is whole
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Print completions for a shell
+    #[command(after_help = "Example: pcoder completions bash > ~/.local/share/bash-completion/completions/pcoder")]
+    Completions(Completions),
+    /// Print manual pages
+    #[command(after_help = "Example: pcoder man --to ~/.local/share/man/man1")]
+    Man(Man),
     /// Look for what is missing, and say what mends it
     #[command(after_help = "Exit codes: 0 all is well, 1 warnings, 2 something does not work.")]
-    Doctor(Json),
-    /// Install, check and remove the agents' own programs
+    Doctor(Doctor),
+    /// Look at what this machine can run
+    #[command(subcommand)]
+    Runtime(Runtime),
+    /// Install, check, move and remove the agents' own programs
     #[command(subcommand)]
     Engine(Engine),
-    /// Look at plugins
+    /// Add plugins, and say what each may do
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Make a folder with pcoder and its engines that runs from a stick, and check one
+    #[command(subcommand)]
+    Bundle(Bundle),
     /// Show real agents at work, offline, without an account
     #[command(after_help = "Installs the pinned engines where they are missing, starts a model server inside this \
                             program, and lets the real Claude Code and Codex answer and change a file.")]
@@ -49,6 +138,9 @@ pub(crate) enum Command {
     /// End what a pcoder that was killed ran; started by pcoder
     #[command(name = "__guard", hide = true)]
     Guard,
+    /// Compile a component within limits; started by pcoder
+    #[command(name = "__compile", hide = true)]
+    Compile,
     /// Compile components ahead of time; for the build
     #[command(name = "__precompile", hide = true)]
     Precompile(Precompile),
@@ -59,12 +151,20 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Run(arguments) => arguments.json,
-            Self::ListTools(arguments) | Self::Doctor(arguments) => arguments.json,
+            Self::ListTools(arguments) | Self::Runtime(Runtime::Probe(arguments)) => arguments.json,
+            Self::Doctor(arguments) => arguments.json.json,
             Self::Engine(engine) => engine.json(),
-            Self::Plugin(Plugin::List(arguments)) => arguments.json,
-            Self::Plugin(Plugin::Inspect(arguments)) => arguments.json.json,
+            Self::Plugin(plugin) => plugin.json(),
+            Self::Bundle(bundle) => bundle.json(),
             Self::Demo(arguments) => arguments.json,
-            Self::Guard | Self::Precompile(_) => false,
+            Self::Setup(arguments) => arguments.json.json,
+            Self::Auth(auth) => auth.json(),
+            Self::Profile(profile) => profile.json(),
+            Self::Secret(secret) => secret.json(),
+            Self::Config(config) => config.json(),
+            Self::Audit(audit) => audit.json(),
+            Self::Completions(_) | Self::Man(_) => false,
+            Self::Guard | Self::Compile | Self::Precompile(_) => false,
         }
     }
 }
@@ -78,12 +178,17 @@ pub(crate) struct Json {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The agent; `pcoder list-tools` shows them
-    #[arg(default_value = "claude")]
-    pub(crate) tool: String,
-    /// The machine that it runs on; `local` is this one
-    #[arg(long, default_value = "local")]
-    pub(crate) provider: String,
+    /// The agent; `pcoder list-tools` shows them [default: the setting `tool`, which is claude]
+    pub(crate) tool: Option<String>,
+    /// How it uses the tool: a key, a model, a service; `pcoder profile list` shows them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The machine that it runs on [default: the setting `provider`, which is `local`: this one]
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// The kind of machine that it runs on
+    #[arg(long, conflicts_with = "provider")]
+    pub(crate) mode: Option<Mode>,
     /// The project's folder [default: this folder]
     #[arg(long, value_name = "PATH")]
     pub(crate) project: Option<PathBuf>,
@@ -101,12 +206,53 @@ pub(crate) struct Run {
     pub(crate) args: Vec<String>,
 }
 
+/// Kinds of machine, by the names that people know them by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// This machine, without isolation
+    HostNative,
+    /// A Linux machine that needs no installation
+    LinuxPortable,
+    /// The Linux that Windows brings
+    LinuxWsl,
+}
+
+impl Mode {
+    /// The provider that stands for it.
+    pub(crate) fn provider(self) -> &'static str {
+        match self {
+            Self::HostNative => "local",
+            Self::LinuxPortable => "qemu",
+            Self::LinuxWsl => "wsl",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Also mend what is safe to: missing folders, permissions of pcoder's own files, what a killed pcoder left
+    #[arg(long)]
+    pub(crate) fix: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runtime {
+    /// Show what this machine has, and how tools are best run on it
+    Probe(Json),
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Engine {
     /// List engines and what is installed
     List(Json),
     /// Download, verify and install engines
     Install(EngineInstall),
+    /// Write installed engines to files, for a machine without a network
+    Export(EngineExport),
+    /// Install engines from files that `engine export` wrote; what they must be stands in this program
+    Import(EngineImport),
     /// Compare installed files with what was installed
     Verify(EngineNamed),
     /// Remove an installed engine
@@ -120,6 +266,8 @@ impl Engine {
         match self {
             Self::List(it) | Self::Prune(it) => it.json,
             Self::Install(it) => it.json.json,
+            Self::Export(it) => it.json.json,
+            Self::Import(it) => it.json.json,
             Self::Verify(it) | Self::Remove(it) => it.json.json,
         }
     }
@@ -155,22 +303,6 @@ pub(crate) struct EngineNamed {
     /// Another version than the default one
     #[arg(long)]
     pub(crate) version: Option<String>,
-    #[command(flatten)]
-    pub(crate) json: Json,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Plugin {
-    /// List plugins
-    List(Json),
-    /// Show what a plugin asks for, and what it could never do
-    Inspect(PluginInspect),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginInspect {
-    /// A plugin's name, or a component's file
-    pub(crate) plugin: String,
     #[command(flatten)]
     pub(crate) json: Json,
 }

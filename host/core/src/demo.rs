@@ -84,16 +84,24 @@ pub fn point(tool: &str, server: &ModelServer, state: &Path) -> Result<Vec<Varia
     }
 }
 
+impl Pcoder {
+    /// A folder for the agents' own files while the model server runs alone. It is deleted when it is dropped.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn demo_folder(&self) -> Result<tempfile::TempDir, Error> {
+        self.temporary_folder("pcoder-model-").map_err(|error| Error::io("demo", "a temporary folder", &error))
+    }
+}
+
 impl<'a> Stage<'a> {
     /// A temporary home and project for one agent.
     ///
     /// # Errors
     /// `io`, and those of [`point`].
     pub fn new(pcoder: &'a Pcoder, server: &'a ModelServer, tool: &'a str) -> Result<Self, Error> {
-        let folder = tempfile::Builder::new()
-            .prefix("pcoder-demo-")
-            .tempdir()
-            .map_err(|error| Error::io("demo", "a temporary folder", &error))?;
+        let folder =
+            pcoder.temporary_folder("pcoder-demo-").map_err(|error| Error::io("demo", "a temporary folder", &error))?;
         for name in ["home", "project", "tmp"] {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).map_err(|error| Error::io("demo", path.display().to_string(), &error))?;
@@ -126,6 +134,7 @@ impl<'a> Stage<'a> {
             provider: "local".into(),
             project: Some(self.project()),
             version: None,
+            profile: None,
             args: args.iter().map(|&it| it.to_owned()).collect(),
             env,
             clear_env: true,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use pcoder_engines::{
-    Environment, Hold, InstallOptions, InstalledEngine, NetworkConfig, NpmPlaces, Progress, Source, Store,
+    Condition, Environment, Exported, Hold, ImportOptions, InstallOptions, InstalledEngine, NetworkConfig, NpmPlaces,
+    Progress, Source, Store,
 };
 use pcoder_runtime::contract::agent::Engine;
 use pcoder_runtime::error::code;
@@ -57,6 +58,56 @@ impl Pcoder {
             .install(name, version, &options, Arc::clone(&how.progress), how.cancel.clone())
             .await
             .map_err(|error| from_engines(&error))
+    }
+}
+
+impl Pcoder {
+    /// Writes installed engines to files in a folder, one each. Without names, every default one that is installed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn export_engines(
+        &self,
+        names: &[String],
+        version: Option<&str>,
+        to: &std::path::Path,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Vec<Exported>, Error> {
+        let store = self.store()?;
+        let names = if names.is_empty() {
+            let listed = store.list().map_err(|error| from_engines(&error))?;
+            let installed = |it: &pcoder_engines::EngineStatus| matches!(it.condition, Condition::Installed(_));
+            listed.into_iter().filter(|it| it.default && installed(it)).map(|it| it.name).collect()
+        } else {
+            names.to_vec()
+        };
+        if names.is_empty() {
+            return Err(Error::new(code::NOT_FOUND, "engine.export", "no engine is installed")
+                .hint("`pcoder engine install` installs the default ones"));
+        }
+        let named: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), version)).collect();
+        let to = crate::layout::absolute(&self.surroundings.cwd, to);
+        store.export(&named, &to, progress, cancel).await.map_err(|error| from_engines(&error))
+    }
+
+    /// Installs engines from files that [`Pcoder::export_engines`] wrote: one, or a folder of them.
+    ///
+    /// # Errors
+    /// The store's; `integrity` for other bytes than `engines.lock` says, whatever the file says of itself.
+    pub async fn import_engines(
+        &self,
+        from: &std::path::Path,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Vec<InstalledEngine>, Error> {
+        let options = ImportOptions {
+            environment: self.surroundings.environment.iter().cloned().collect::<Environment>(),
+            pcoder_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ImportOptions::default()
+        };
+        let from = crate::layout::absolute(&self.surroundings.cwd, from);
+        self.store()?.import(&from, &options, progress, cancel).await.map_err(|error| from_engines(&error))
     }
 }
 

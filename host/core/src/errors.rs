@@ -29,3 +29,20 @@ pub fn from_engines(error: &pcoder_engines::Error) -> Error {
         None => plain,
     }
 }
+
+/// An error of a file that lasts, in the one shape.
+pub(crate) fn from_state(operation: &'static str, error: &pcoder_state::Error) -> Error {
+    use pcoder_state::Error as State;
+    let subject = error.path().display().to_string();
+    let plain = match error {
+        State::Io { source, .. } => {
+            let sorted = Error::io(operation, &subject, source);
+            Error::new(sorted.code.clone(), operation, error.to_string())
+        }
+        State::Invalid(_) => Error::new(code::INVALID, operation, error.to_string()),
+        State::Newer { .. } => Error::new(code::UNSUPPORTED, operation, error.to_string()),
+        State::Busy { .. } => Error::new(code::CONFLICT, operation, error.to_string()),
+        _ => Error::new(code::IO, operation, error.to_string()),
+    };
+    plain.subject(subject).hint(error.hint())
+}

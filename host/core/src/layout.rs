@@ -7,8 +7,12 @@ use pcoder_runtime::error::code;
 
 use crate::Surroundings;
 
-/// The file beside the program that makes its folder a portable one.
+/// The file that makes its folder a portable one.
 pub(crate) const PORTABLE_MARKER: &str = "portable";
+/// What is written goes here in a portable folder. Everything else there is the bundle's and stays as it is.
+pub(crate) const PORTABLE_STATE: &str = "state";
+/// The programs of a portable folder, one in a folder named after its platform.
+pub(crate) const PORTABLE_PROGRAMS: &str = "bin";
 
 /// The folders that pcoder writes to. None of them is created before it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,15 +23,16 @@ pub struct Layout {
     pub store: PathBuf,
     /// What can be made again.
     pub cache: PathBuf,
-    /// Locks. Never on a stick: not every file system there has them.
+    /// Locks. In a portable folder they are in there too, unless its file system has none.
     pub locks: PathBuf,
-    /// Whether everything but locks is in one folder beside the program.
+    /// Whether everything is in one folder, with the program.
     pub portable: bool,
 }
 
 impl Layout {
-    /// `PCODER_HOME`; else the program's own folder when it holds the marker; else the platform's folders. The engine
-    /// store can be in a folder of its own, `PCODER_ENGINES`, which several users or tests share.
+    /// `PCODER_HOME`; else the program's own folder when it holds the marker, or the one above `bin/PLATFORM/` when the
+    /// program is in there; else the platform's folders. The engine store can be in a folder of its own,
+    /// `PCODER_ENGINES`, which several users or tests share.
     ///
     /// # Errors
     /// `invalid` when none of them can be told.
@@ -51,24 +56,85 @@ impl Layout {
                 portable: false,
             });
         }
-        let beside = surroundings.executable.as_deref().and_then(Path::parent);
-        if let Some(folder) = beside.filter(|folder| folder.join(PORTABLE_MARKER).is_file()) {
-            let (_, cache) = platform_folders(surroundings)?;
-            return Ok(Self {
-                data: folder.join("state"),
-                store: folder.join("state"),
-                cache: folder.join("state").join("cache"),
-                locks: cache.join("portable-locks"),
-                portable: true,
-            });
+        if let Some(folder) = surroundings.executable.as_deref().and_then(portable_folder) {
+            return Self::of_portable(folder, surroundings);
         }
         let (data, cache) = platform_folders(surroundings)?;
         Ok(Self { store: data.clone(), locks: data.join("locks"), data, cache, portable: false })
     }
 
+    /// That of a portable folder.
+    ///
+    /// Everything is in there, locks too: whoever pulls the stick takes them along, and nothing is left on the machine.
+    /// They are not files that somebody could leave behind locked, but locks of the operating system on open files,
+    /// which end with their process. A file system that has none (some network shares and folders shared with a virtual
+    /// machine) is the one exception: there they are on the machine.
+    ///
+    /// # Errors
+    /// `invalid` when there is no place for locks.
+    pub(crate) fn of_portable(folder: &Path, surroundings: &Surroundings) -> Result<Self, Error> {
+        let state = folder.join(PORTABLE_STATE);
+        let locks = if pcoder_state::has_locks(&folder.join(PORTABLE_MARKER)) {
+            state.join("locks")
+        } else {
+            locks_on_the_machine(folder, surroundings)?
+        };
+        Ok(Self { store: state.clone(), cache: state.join("cache"), data: state, locks, portable: true })
+    }
+
+    /// The folder of a portable pcoder: the one that is moved.
+    pub fn portable_folder(&self) -> Option<&Path> {
+        self.data.parent().filter(|_| self.portable)
+    }
+
+    /// Whether locks are outside of the portable folder, because its file system has none.
+    pub fn locks_elsewhere(&self) -> bool {
+        self.portable && !self.locks.starts_with(&self.data) && self.store == self.data
+    }
+
     /// The folder that a plugin keeps between calls.
     pub fn plugin_state(&self, plugin: &str) -> PathBuf {
         self.data.join("plugins").join(plugin)
+    }
+
+    /// The user's settings.
+    pub fn settings(&self) -> PathBuf {
+        self.data.join("settings.toml")
+    }
+
+    /// The profiles, one file each.
+    pub fn profiles(&self) -> PathBuf {
+        self.data.join("profiles")
+    }
+
+    /// How each tool logs in.
+    pub fn auth(&self) -> PathBuf {
+        self.data.join("auth.toml")
+    }
+
+    /// A tool's own folder: its login, and its home where that is not the user's.
+    pub fn tool_folder(&self, tool: &str) -> PathBuf {
+        self.data.join("auth").join(tool)
+    }
+
+    /// Temporary files of a portable folder. Elsewhere they are where the system keeps them.
+    pub fn temporary(&self) -> PathBuf {
+        self.data.join("tmp")
+    }
+
+    /// The plugins that were added, and what was granted to them.
+    pub fn plugins_lock(&self) -> PathBuf {
+        self.data.join("plugins.lock")
+    }
+
+    /// The components that were added.
+    pub fn components(&self) -> PathBuf {
+        self.data.join("components")
+    }
+
+    /// One of them, by the sha256 of its bytes.
+    pub fn component(&self, sha256: &str) -> PathBuf {
+        self.components().join(format!("{sha256}.wasm"))
     }
 
     /// The audit's file.
@@ -80,6 +146,31 @@ impl Layout {
     pub fn code_cache(&self) -> PathBuf {
         self.cache.join("code")
     }
+}
+
+/// The portable folder that a program belongs to.
+fn portable_folder(program: &Path) -> Option<&Path> {
+    let marked = |folder: &&Path| folder.join(PORTABLE_MARKER).is_file();
+    let beside = program.parent()?;
+    if marked(&beside) {
+        return Some(beside);
+    }
+    let programs = beside.parent()?;
+    let named = programs.file_name().is_some_and(|name| name == PORTABLE_PROGRAMS);
+    programs.parent().filter(|_| named).filter(marked)
+}
+
+/// A folder of this machine for the locks of a portable one, told from others by a digest of its path: two that run at
+/// once on the same machine see the same path.
+fn locks_on_the_machine(folder: &Path, surroundings: &Surroundings) -> Result<PathBuf, Error> {
+    let mut name = pcoder_runtime::digest(folder.as_os_str().as_encoded_bytes());
+    name.truncate(16);
+    let runtime = surroundings.variable("XDG_RUNTIME_DIR").map(Path::new).filter(|path| path.is_absolute());
+    if let Some(runtime) = runtime.filter(|_| !cfg!(windows)) {
+        return Ok(runtime.join("pcoder").join(name));
+    }
+    let (_, cache) = platform_folders(surroundings)?;
+    Ok(cache.join("portable-locks").join(name))
 }
 
 /// The platform's folders for data and for what can be made again.
@@ -124,6 +215,7 @@ mod tests {
             environment: variables.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
             cwd: PathBuf::from("/work dir"),
             executable,
+            system_policy: None,
         }
     }
 
@@ -138,9 +230,52 @@ mod tests {
         std::fs::write(folder.path().join(PORTABLE_MARKER), "").expect("the marker");
         let portable = Layout::find(&surroundings(&[home], Some(program.clone()))).expect("found");
         assert_eq!(portable.data, folder.path().join("state"));
-        assert!(!portable.locks.starts_with(folder.path()), "locks are never on the stick");
+        assert_eq!(portable.locks, folder.path().join("state").join("locks"));
+        assert_eq!(portable.portable_folder(), Some(folder.path()));
+        assert!(!portable.locks_elsewhere());
         let chosen = Layout::find(&surroundings(&[home, ("PCODER_HOME", "my state")], Some(program))).expect("found");
         assert_eq!(chosen.data, Path::new("/work dir/my state"));
+    }
+
+    #[test]
+    fn the_marker_counts_beside_the_program_and_above_bin_and_nowhere_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        std::fs::write(root.join(PORTABLE_MARKER), "").expect("the marker");
+        assert_eq!(portable_folder(&root.join("pcoder")), Some(root));
+        assert_eq!(portable_folder(&root.join("bin/linux-x64/pcoder")), Some(root));
+        for other in ["lib/linux-x64/pcoder", "bin/pcoder", "bin/linux-x64/deeper/pcoder"] {
+            assert_eq!(portable_folder(&root.join(other)), None, "{other}");
+        }
+    }
+
+    /// A portable folder needs nothing of the machine's: no home, no variable.
+    #[test]
+    fn a_portable_folder_needs_no_home() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(PORTABLE_MARKER), "").expect("the marker");
+        let layout = Layout::find(&surroundings(&[], Some(folder.path().join("pcoder")))).expect("found");
+        for path in [&layout.data, &layout.store, &layout.cache, &layout.locks, &layout.temporary()] {
+            assert!(path.starts_with(folder.path()), "{}", path.display());
+        }
+        let entries = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(entries, 1, "looking makes nothing");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_locks_in_the_folder_they_are_on_the_machine_one_place_for_each_folder() {
+        let at = |folder: &str, variables: &[(&str, &str)]| {
+            locks_on_the_machine(Path::new(folder), &surroundings(variables, None)).expect("a place")
+        };
+        let run = ("XDG_RUNTIME_DIR", "/run/user/1000");
+        let one = at("/media/stick", &[run]);
+        assert!(one.starts_with("/run/user/1000/pcoder"), "{}", one.display());
+        assert_eq!(one, at("/media/stick", &[run]));
+        assert_ne!(one, at("/media/other", &[run]));
+        assert!(at("/media/stick", &[("HOME", "/h")]).starts_with("/h"));
+        let error = locks_on_the_machine(Path::new("/media/stick"), &surroundings(&[], None)).expect_err("no place");
+        assert!(error.hint.is_some());
     }
 
     #[cfg(target_os = "linux")]

@@ -7,25 +7,37 @@
 
 pub mod acp;
 mod audit_log;
+pub mod auth;
+pub mod bundle;
 mod capture;
 pub mod demo;
-
 pub mod doctor;
 mod engines;
 mod errors;
+pub mod grants;
 mod layout;
+pub mod names;
 mod plugins;
+pub mod profiles;
 mod run;
+mod run_request;
+mod run_surroundings;
 mod secrets;
+pub mod settings;
 mod surroundings;
 mod target;
 
+pub use audit_log::from_audit;
 pub use capture::{Captured, Feed, Kept};
 pub use engines::Installing;
 pub use errors::from_engines;
 pub use layout::Layout;
+pub use pcoder_audit as audit_store;
 pub use pcoder_engines as engine_store;
+pub use pcoder_oauth as oauth;
 pub use pcoder_runtime as runtime;
+pub use pcoder_secrets as secret_store;
 pub use plugins::{Bundled, Pcoder, PluginSummary, ToolSummary};
 pub use run::{Control, Prepared, RunRequest};
+pub use run_request::RunFlags;
 pub use surroundings::Surroundings;

@@ -1,5 +1,6 @@
 //! pcoder, put together: the runtime, the plugins that are built in, the engine store.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,15 +9,15 @@ use pcoder_runtime::artifact::{Cache, TrustedCode};
 use pcoder_runtime::call::CallContext;
 use pcoder_runtime::error::code;
 use pcoder_runtime::inspect::{Inspection, inspect};
-use pcoder_runtime::manifest::Kind;
+use pcoder_runtime::manifest::{Capabilities, Kind};
 use pcoder_runtime::process::Processes;
 use pcoder_runtime::secrets::Broker;
-use pcoder_runtime::{Error, Plugin, Runtime};
+use pcoder_runtime::{Error, Grant, Plugin, Runtime};
 use serde::Serialize;
 
 use crate::audit_log::AuditLog;
-use crate::errors::from_engines;
-use crate::secrets::FromEnvironment;
+use crate::errors::{from_engines, from_state};
+use crate::grants::{CompileCommand, Entry, PluginsLock, Policies};
 use crate::{Layout, Surroundings};
 
 /// A plugin that is a part of the program, as its build made it.
@@ -39,8 +40,11 @@ pub struct Pcoder {
     layout: Layout,
     bundled: &'static [Bundled],
     runtime: OnceLock<Result<Runtime, Error>>,
-    loaded: Mutex<HashMap<&'static str, Plugin>>,
+    loaded: Mutex<HashMap<String, Plugin>>,
     processes: Arc<Processes>,
+    policies: OnceLock<Result<Policies, Error>>,
+    compiler: OnceLock<CompileCommand>,
+    audit: OnceLock<Arc<AuditLog>>,
 }
 
 /// A line of `pcoder list-tools`.
@@ -72,9 +76,14 @@ pub struct PluginSummary {
     /// One line for people.
     pub description: String,
     /// Where it comes from.
-    pub source: &'static str,
+    pub source: String,
     /// The sha256 of its component.
     pub digest: String,
+    /// Whether it has all that it asks for.
+    pub granted: bool,
+    /// Why it cannot be used, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Pcoder {
@@ -84,6 +93,9 @@ impl Pcoder {
     /// When there is no place for its files.
     pub fn new(surroundings: Surroundings, bundled: &'static [Bundled], sole_parent: bool) -> Result<Self, Error> {
         let layout = Layout::find(&surroundings)?;
+        if layout.locks_elsewhere() {
+            tracing::info!("this folder's file system has no locks: they are in {}", layout.locks.display());
+        }
         Ok(Self {
             surroundings,
             layout,
@@ -91,7 +103,19 @@ impl Pcoder {
             runtime: OnceLock::new(),
             loaded: Mutex::default(),
             processes: Processes::new(sole_parent),
+            policies: OnceLock::new(),
+            compiler: OnceLock::new(),
+            audit: OnceLock::new(),
         })
+    }
+
+    /// Another one in the same place, with nothing read, loaded or started yet. It may have other children than those of
+    /// its plugins' calls: engines that `doctor` asks by itself, while plugins are at work.
+    ///
+    /// # Errors
+    /// As [`Pcoder::new`].
+    pub(crate) fn fresh(&self) -> Result<Self, Error> {
+        Self::new(self.surroundings.clone(), self.bundled, false)
     }
 
     /// Where it keeps things.
@@ -119,14 +143,96 @@ impl Pcoder {
         Ok(Store::new(self.layout.store.clone(), lock, platform).with_locks(self.layout.locks.clone()))
     }
 
+    fn audit_log(&self) -> &Arc<AuditLog> {
+        self.audit.get_or_init(|| {
+            // Under a policy that cannot be read nothing runs anyway.
+            let required = self.policies().map_or(true, Policies::audit_required);
+            Arc::new(AuditLog::new(self.layout.audit(), self.layout.locks.join("audit.lock"), required))
+        })
+    }
+
+    /// Sends the audit to a collector too, from now on, as OpenTelemetry over HTTP.
+    ///
+    /// # Errors
+    /// `invalid` for what is no address.
+    pub fn export_audit(&self, endpoint: &str) -> Result<(), Error> {
+        self.audit_log().export_to(endpoint)
+    }
+
+    /// Sends what is left of the audit to the collector, for at most so long. Nothing where there is none.
+    pub async fn finish_export(&self, deadline: std::time::Duration) -> Option<pcoder_audit::otlp::Exported> {
+        match self.audit.get() {
+            Some(log) => log.finish(deadline).await,
+            None => None,
+        }
+    }
+
     pub(crate) fn runtime(&self) -> Result<&Runtime, Error> {
         let made = self.runtime.get_or_init(|| {
-            let sink = Arc::new(AuditLog::new(self.layout.audit()));
+            let sink = Arc::clone(self.audit_log());
             // Without a cache everything works, slower; `doctor` says why there is none.
             let cache = Cache::open(&self.layout.code_cache()).ok();
             Runtime::with_room(CALLS, sink, Arc::clone(&self.processes), cache)
         });
         made.as_ref().map_err(Clone::clone)
+    }
+
+    /// Says how plugins that are added are compiled. Without it, none can be added.
+    pub fn compile_with(&self, command: CompileCommand) {
+        drop(self.compiler.set(command));
+    }
+
+    pub(crate) fn compile_command(&self) -> Option<CompileCommand> {
+        self.compiler.get().cloned()
+    }
+
+    /// What the administrator allows here.
+    ///
+    /// # Errors
+    /// When a policy cannot be read or enforced: then nothing may run.
+    pub fn policies(&self) -> Result<&Policies, Error> {
+        self.policies.get_or_init(|| Policies::load(&self.surroundings)).as_ref().map_err(Clone::clone)
+    }
+
+    pub(crate) fn plugins_file(&self) -> pcoder_state::File<PluginsLock> {
+        pcoder_state::File::new(self.layout.plugins_lock(), &self.layout.locks)
+    }
+
+    /// The plugins that were added, and those that are built in and were narrowed.
+    ///
+    /// # Errors
+    /// When `plugins.lock` cannot be read: then nothing that was granted is known.
+    pub fn plugins_lock(&self) -> Result<PluginsLock, Error> {
+        self.plugins_file().read().map_err(|error| from_state("plugins.lock", &error))
+    }
+
+    /// The names of the plugins that are built in.
+    pub(crate) fn bundled_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.bundled.iter().map(|it| it.name)
+    }
+
+    /// A plugin that is built in, read.
+    pub(crate) fn inspect_built_in(&self, name: &str) -> Option<Result<Inspection, Error>> {
+        self.bundled.iter().find(|it| it.name == name).map(|it| inspect(it.wasm))
+    }
+
+    /// The bytes of a plugin that was added: those that were granted, and no others.
+    pub(crate) fn component_of(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        const OPERATION: &str = "plugin.load";
+        let path = self.layout.component(&entry.sha256);
+        let again = format!("add it again with `pcoder plugin add FILE`, or `pcoder plugin remove {}`", entry.name);
+        let wasm = std::fs::read(&path)
+            .map_err(|error| Error::io(OPERATION, path.display().to_string(), &error).hint(again.as_str()))?;
+        if pcoder_runtime::digest(&wasm) != entry.sha256 {
+            return Err(Error::new(
+                code::INTEGRITY,
+                OPERATION,
+                "the component has other bytes than the ones that were added",
+            )
+            .subject(path.display().to_string())
+            .hint(again));
+        }
+        Ok(wasm)
     }
 
     /// The plugins that are built in, read.
@@ -140,45 +246,96 @@ impl Pcoder {
     /// A line for each plugin.
     ///
     /// # Errors
-    /// As [`Pcoder::inspect_all`].
+    /// As [`Pcoder::inspect_all`], and when `plugins.lock` cannot be read.
     pub fn plugins(&self) -> Result<Vec<PluginSummary>, Error> {
-        Ok(self
-            .inspect_all()?
-            .into_iter()
-            .map(|it| PluginSummary {
+        let lock = self.plugins_lock()?;
+        let whole = |inspection: &Inspection, entry: Option<&Entry>| {
+            entry.is_none_or(|entry| {
+                let granted = entry.granted.clone().into();
+                crate::grants::beyond(&inspection.manifest.capabilities, &granted) == Capabilities::default()
+            })
+        };
+        let mut plugins = Vec::new();
+        for it in self.inspect_all()? {
+            plugins.push(PluginSummary {
+                granted: whole(&it, lock.find(&it.manifest.name)),
                 name: it.manifest.name,
                 kind: it.manifest.kind,
                 version: it.manifest.version,
                 description: it.manifest.description,
-                source: "built in",
+                source: "built in".to_owned(),
                 digest: it.digest,
-            })
-            .collect())
+                problem: None,
+            });
+        }
+        for entry in lock.plugins.iter().filter(|entry| !self.bundled_names().any(|name| name == entry.name)) {
+            let read = self.component_of(entry).and_then(|wasm| inspect(&wasm));
+            plugins.push(PluginSummary {
+                name: entry.name.clone(),
+                kind: entry.kind,
+                version: entry.version.clone(),
+                description: read.as_ref().map(|it| it.manifest.description.clone()).unwrap_or_default(),
+                source: entry.source.clone(),
+                digest: entry.sha256.clone(),
+                granted: read.as_ref().is_ok_and(|it| whole(it, Some(entry))),
+                problem: read.err().map(|error| error.message.clone()),
+            });
+        }
+        Ok(plugins)
     }
 
     /// A plugin by kind and short name: `local` is the provider `provider-local`.
     ///
     /// # Errors
-    /// `not-found`, with the names that there are.
-    pub fn plugin(&self, kind: Kind, short: &str) -> Result<Plugin, Error> {
+    /// `not-found`, with the names that there are; `denied` where a policy does not let it run; `integrity` when its
+    /// bytes are not the ones that were added.
+    pub async fn plugin(&self, kind: Kind, short: &str) -> Result<Plugin, Error> {
         let wanted = format!("{}{short}", kind.prefix());
-        let Some(bundled) = self.bundled.iter().find(|it| it.name == wanted) else {
-            return Err(self.unknown(kind, short));
-        };
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = loaded.get(bundled.name) {
+        if let Some(plugin) = self.loaded().get(&wanted) {
             return Ok(plugin.clone());
         }
-        let code = bundled.code.map(TrustedCode::embedded);
-        // What is built in was granted by whoever built the program: all that it asks for.
-        let plugin = self.runtime()?.load(bundled.wasm, code, |manifest| manifest.capabilities.clone())?;
-        loaded.insert(bundled.name, plugin.clone());
+        let lock = self.plugins_lock()?;
+        let entry = lock.find(&wanted);
+        let built_in = self.bundled.iter().find(|it| it.name == wanted);
+        let bytes = match (built_in, entry) {
+            (Some(bundled), _) => Cow::Borrowed(bundled.wasm),
+            (None, Some(entry)) if entry.kind == kind && !entry.is_built_in() => Cow::Owned(self.component_of(entry)?),
+            _ => return Err(self.unknown(kind, short)),
+        };
+        let inspection = inspect(&bytes)?;
+        let asked = &inspection.manifest.capabilities;
+        // What is built in was granted by whoever built the program: all that it asks for, unless its user took some of
+        // that away. What that leaves is not widened by another version of pcoder.
+        let granted = match entry {
+            Some(entry) => crate::grants::within(&entry.granted.clone().into(), asked),
+            None => asked.clone(),
+        };
+        let policies = self.policies()?.allow(&wanted, &inspection.digest, &granted)?;
+        let code = built_in.and_then(|it| it.code).map(TrustedCode::embedded);
+        // A stranger's component is compiled in a process with limits, also when the cache was cleared or is of another
+        // pcoder. Where nobody said how, it is one that embeds pcoder, and answers for it.
+        if built_in.is_none()
+            && let Some(command) = self.compile_command()
+        {
+            crate::grants::compile(self.runtime()?, &command, &bytes).await?;
+        }
+        let grant = Grant { capabilities: granted, policies };
+        let plugin = self.runtime()?.load_inspected(inspection, &bytes, code, |_| grant)?;
+        self.loaded().insert(wanted, plugin.clone());
         Ok(plugin)
     }
 
-    /// The short names of a kind's plugins.
-    pub fn names(&self, kind: Kind) -> Vec<&'static str> {
-        self.bundled.iter().filter_map(|it| it.name.strip_prefix(kind.prefix())).collect()
+    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<String, Plugin>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The short names of a kind's plugins: those that are built in, then those that were added. Where `plugins.lock`
+    /// cannot be read there are only the former; loading one says what is wrong with it.
+    pub fn names(&self, kind: Kind) -> Vec<String> {
+        let built_in = self.bundled.iter().filter_map(|it| it.name.strip_prefix(kind.prefix())).map(str::to_owned);
+        let lock = self.plugins_lock().unwrap_or_default();
+        let added = lock.plugins.iter().filter(|it| it.kind == kind && !it.is_built_in());
+        built_in.chain(added.filter_map(|it| it.name.strip_prefix(kind.prefix()).map(str::to_owned))).collect()
     }
 
     fn unknown(&self, kind: Kind, short: &str) -> Error {
@@ -202,9 +359,17 @@ impl Pcoder {
     /// What a call gets that reaches nothing but what `called` says.
     pub(crate) fn context(&self, plugin: &Plugin) -> CallContext {
         let name = plugin.manifest().name.as_str();
+        let mut roots = HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]);
+        // Only a plugin that asks for a folder of its user's choice needs to know where that is.
+        if !plugin.manifest().capabilities.files.is_empty()
+            && let Ok(lock) = self.plugins_lock()
+            && let Some(entry) = lock.find(name)
+        {
+            roots.extend(entry.roots.iter().map(|(root, folder)| (root.clone(), folder.into())));
+        }
         CallContext {
-            roots: HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]),
-            secrets: Arc::new(Broker::new(Arc::new(FromEnvironment(self.surroundings.clone())))),
+            roots,
+            secrets: Arc::new(Broker::new(self.secret_source())),
             path: self.surroundings.variable("PATH").map(Into::into),
             ..CallContext::default()
         }
@@ -218,7 +383,11 @@ impl Pcoder {
         let store = self.store()?;
         let mut tools = Vec::new();
         for name in self.names(Kind::Agent) {
-            let plugin = self.plugin(Kind::Agent, name)?;
+            let plugin = match self.plugin(Kind::Agent, &name).await {
+                // A tool that the policy does not let run is none here.
+                Err(error) if error.is(code::DENIED) => continue,
+                plugin => plugin?,
+            };
             let info = plugin.agent()?.info(self.context(&plugin)).await?;
             let found: Vec<_> = info.engines.iter().map(|engine| store.find(engine, None)).collect();
             let version = info.engines.first().and_then(|it| store.lock().engines.get(it)).map(|it| it.default.clone());

@@ -13,6 +13,8 @@ pub struct Surroundings {
     pub cwd: PathBuf,
     /// The program's own file.
     pub executable: Option<PathBuf>,
+    /// Where the administrator's policy would be. Without a place, there is none.
+    pub system_policy: Option<PathBuf>,
 }
 
 impl Surroundings {

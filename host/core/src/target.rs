@@ -102,14 +102,14 @@ impl Pcoder {
     ///
     /// # Errors
     /// `not-found` for an unknown provider.
-    pub fn target(
+    pub async fn target(
         &self,
         provider: &str,
         instance: &str,
         home: PathBuf,
         environment: Vec<(OsString, OsString)>,
     ) -> Result<Arc<dyn Target>, Error> {
-        let provider = self.plugin(Kind::Provider, provider)?;
+        let provider = self.plugin(Kind::Provider, provider).await?;
         Ok(Arc::new(OnProvider { provider, instance: instance.to_owned(), home, environment }))
     }
 

@@ -16,7 +16,7 @@ use crate::signals;
 
 pub(crate) async fn demo(pcoder: &Pcoder, arguments: Demo) -> Result<ExitCode, Error> {
     if arguments.serve {
-        return serve_until_stopped(arguments.port).await;
+        return serve_until_stopped(pcoder, arguments.port).await;
     }
     let tools: Vec<&str> =
         if arguments.tools.is_empty() { TOOLS.to_vec() } else { arguments.tools.iter().map(String::as_str).collect() };
@@ -62,25 +62,17 @@ fn line(shown: &Shown) -> Result<(), Error> {
 }
 
 /// The model server alone, for tests and for trying things out.
-async fn serve_until_stopped(port: u16) -> Result<ExitCode, Error> {
+async fn serve_until_stopped(pcoder: &Pcoder, port: u16) -> Result<ExitCode, Error> {
     let server = serve(port).await?;
-    let state = tempdir()?;
+    let state = pcoder.demo_folder()?;
     print(&format!("# The model server listens on {}. Ctrl-C stops it.\n", server.address()))?;
     for tool in TOOLS {
         print(&format!("# for {tool}\n"))?;
-        for variable in point(tool, &server, &state.join(tool))? {
+        for variable in point(tool, &server, &state.path().join(tool))? {
             print(&format!("export {}='{}'\n", variable.name, variable.value))?;
         }
     }
     signals::cancelled_by_user().cancelled().await;
     server.shutdown().await;
-    drop(std::fs::remove_dir_all(&state));
     Ok(ExitCode::SUCCESS)
-}
-
-fn tempdir() -> Result<std::path::PathBuf, Error> {
-    let folder = std::env::temp_dir().join(format!("pcoder-model-{}", std::process::id()));
-    // A folder that is there already is somebody else's.
-    std::fs::create_dir(&folder).map_err(|error| Error::io("demo", folder.display().to_string(), &error))?;
-    Ok(folder)
 }

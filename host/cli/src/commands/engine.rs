@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Engine, EngineInstall, EngineNamed, Json};
+use crate::args::{Engine, EngineExport, EngineImport, EngineInstall, EngineNamed, Json};
 use crate::output::{GOOD, note, print, print_json, size, table};
 use crate::progress::Bar;
 use crate::signals::cancelled_by_user;
@@ -19,6 +19,8 @@ pub(crate) async fn engine(pcoder: &Pcoder, command: Engine) -> Result<ExitCode,
     match command {
         Engine::List(arguments) => list(pcoder, &arguments),
         Engine::Install(arguments) => install(pcoder, arguments).await,
+        Engine::Export(arguments) => export(pcoder, arguments).await,
+        Engine::Import(arguments) => import(pcoder, arguments).await,
         Engine::Verify(arguments) => verify(pcoder, &arguments),
         Engine::Remove(arguments) => remove(pcoder, &arguments),
         Engine::Prune(arguments) => prune(pcoder, &arguments),
@@ -126,6 +128,50 @@ async fn install(pcoder: &Pcoder, arguments: EngineInstall) -> Result<ExitCode, 
     if arguments.json.json {
         print_json(&json!({ "installed": installed }))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn export(pcoder: &Pcoder, arguments: EngineExport) -> Result<ExitCode, Error> {
+    let bar = Arc::new(Bar::new("export", arguments.json.json));
+    let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+    let version = arguments.version.as_deref();
+    let exported = pcoder.export_engines(&arguments.names, version, &arguments.to, progress, cancelled_by_user()).await;
+    bar.finish();
+    let exported = exported?;
+    if arguments.json.json {
+        let files: Vec<_> = exported
+            .iter()
+            .map(|it| {
+                json!({
+                    "name": it.name, "version": it.version, "platform": it.platform, "file": it.file,
+                    "file_bytes": it.file_bytes, "files": it.files, "bytes": it.bytes,
+                })
+            })
+            .collect();
+        print_json(&json!({ "exported": files }))?;
+    } else {
+        for it in &exported {
+            note(&format!("wrote {} ({})", it.file.display(), size(it.file_bytes)));
+        }
+        note("on the other machine: `pcoder engine import FOLDER`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn import(pcoder: &Pcoder, arguments: EngineImport) -> Result<ExitCode, Error> {
+    let bar = Arc::new(Bar::new("import", arguments.json.json));
+    let progress = Arc::clone(&bar) as Arc<dyn Progress>;
+    let imported = pcoder.import_engines(&arguments.from, progress, cancelled_by_user()).await;
+    bar.finish();
+    let imported = imported?;
+    if !arguments.json.json {
+        for it in &imported {
+            note(&format!("{GOOD}installed{GOOD:#} {} {} ({})", it.name, it.version, size(it.size_bytes)));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let installed: Vec<Installed> = imported.into_iter().map(Installed::from).collect();
+    print_json(&json!({ "installed": installed }))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,9 +1,18 @@
 //! The commands: each asks `core`, and shows the answer.
 
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod bundle;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod engine;
+pub(crate) mod manual;
 pub(crate) mod plugin;
 pub(crate) mod precompile;
+pub(crate) mod profile;
 pub(crate) mod run;
+pub(crate) mod runtime;
+pub(crate) mod secret;
+pub(crate) mod setup;
 pub(crate) mod tools;

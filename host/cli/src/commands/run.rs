@@ -8,31 +8,55 @@ use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
-use pcoder_core::{Feed, Pcoder, Prepared, RunRequest};
+use pcoder_core::{Feed, Pcoder, Prepared, RunFlags, RunRequest};
 use serde_json::json;
 
 use super::engine::install_one;
-use crate::args::{EngineInstall, Json, Run};
+use crate::args::{EngineInstall, Json, Mode, Run};
 use crate::output::{note, print_json, size};
 use crate::{exit, signals};
 
 pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Error> {
-    let request = RunRequest {
-        tool: arguments.tool,
-        provider: arguments.provider,
-        project: arguments.project,
-        version: arguments.version,
-        args: arguments.args,
-        env: Vec::new(),
-        clear_env: false,
-    };
+    let request = pcoder
+        .run_request(RunFlags {
+            tool: arguments.tool,
+            profile: arguments.profile,
+            provider: arguments.provider.or_else(|| arguments.mode.map(|mode| mode.provider().to_owned())),
+            project: arguments.project,
+            version: arguments.version,
+            args: arguments.args,
+        })
+        .map_err(|error| of_mode(error, arguments.mode))?;
     // A script gets an error and the command that mends it; a person sees the download and may stop it.
-    let may_install = !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
-    if may_install {
-        install_missing(pcoder, &request, false, false).await?;
-    }
-    let prepared = pcoder.prepare(request, false).await?;
+    let never = pcoder.settings(request.project.as_deref())?.get("install", None)?.value.as_deref() == Some("never");
+    let may_install = !never && !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
+    let prepared = async {
+        if may_install {
+            install_missing(pcoder, &request, false, false).await?;
+        }
+        pcoder.prepare(request, false).await
+    };
+    let prepared = prepared.await.map_err(|error| of_mode(error, arguments.mode))?;
     if arguments.json { captured(&prepared).await } else { attached(&prepared).await }
+}
+
+/// A kind of machine that this pcoder has no provider for.
+fn of_mode(error: Error, mode: Option<Mode>) -> Error {
+    match mode {
+        Some(mode) if error.is(code::NOT_FOUND) && error.subject.as_deref() == Some(mode.provider()) => {
+            let message = format!("this pcoder has no provider `{}`, which that mode needs", mode.provider());
+            Error::new(code::UNSUPPORTED, "run", message).hint(
+                "`pcoder runtime probe` says what this machine can do; `--mode host-native` runs without isolation",
+            )
+        }
+        _ => error,
+    }
+}
+
+/// Installs what a tool still needs, where a person is watching or a command says so.
+pub(crate) async fn install_missing_for(pcoder: &Pcoder, tool: &str, quiet: bool) -> Result<usize, Error> {
+    let flags = RunFlags { tool: Some(tool.to_owned()), provider: Some("local".into()), ..RunFlags::default() };
+    install_missing(pcoder, &pcoder.run_request(flags)?, false, quiet).await
 }
 
 /// Installs what a run still needs, saying so first.
@@ -97,7 +121,7 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
     let input = if std::io::stdin().is_terminal() { Feed::Nothing } else { Feed::Inherit };
     let control = prepared.control();
     let kept = tokio::select! {
-        kept = prepared.capture(input, KEPT, &control) => kept?,
+        kept = prepared.capture(input, prepared.output_limit().unwrap_or(KEPT), &control) => kept?,
         () = signals::pass_on(control.clone(), false) => {
             return Err(Error::new(code::INTERNAL, "run", "signals could not be waited for"));
         }

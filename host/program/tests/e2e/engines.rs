@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{World, finish};
 
 /// The smallest of the engines, in a store of this world's own: what a copied store is, with new times on every file.
-fn copied(world: &World) -> PathBuf {
+pub(crate) fn copied(world: &World) -> PathBuf {
     let engines = std::env::var_os("PCODER_TEST_ENGINES").map(PathBuf::from).expect("as every test needs it");
     let place = Path::new("engines/codex-acp/2.6.0-any");
     copy(&engines.join(place), &world.path("pcoder").join(place));

@@ -9,13 +9,27 @@
     reason = "what tests share is a test too: it fails by panicking"
 )]
 
+mod accounts;
+mod bad_input;
+mod canaries;
 mod cli;
+mod component;
 mod demo;
+mod doctor;
 mod engines;
+mod manual;
+#[cfg(target_os = "linux")]
+mod mounts;
+mod plugins;
+#[cfg(target_os = "linux")]
+mod portable;
 mod run;
 #[cfg(unix)]
 mod signals;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod together;
+#[cfg(target_os = "linux")]
+mod trace;
 mod versions;

@@ -1,0 +1,105 @@
+//! What a probe asks of the machine, so that a test can be another machine.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pcoder_runtime::capability::exec;
+
+use super::folders::nearest;
+use super::programs;
+use crate::Surroundings;
+
+/// Files that are read here have a few lines; `/proc/cpuinfo` of a large machine has some hundred kilobytes.
+const LARGEST: u64 = 2 << 20;
+
+/// Every program that is asked prints its version and ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A machine.
+#[async_trait]
+pub(super) trait Sys: Send + Sync {
+    /// `linux`, `macos`, `windows`, or another name of `std::env::consts::OS`.
+    fn os(&self) -> &str;
+    /// `x86_64`, `aarch64`, or another name of `std::env::consts::ARCH`.
+    fn arch(&self) -> &str;
+    /// Processors that this process may use.
+    fn cpus(&self) -> Option<usize>;
+    /// A small file's text.
+    fn text(&self, path: &str) -> Option<String>;
+    /// Whether there is something.
+    fn exists(&self, path: &str) -> bool;
+    /// Opens a device for reading and writing, and closes it again.
+    fn opens(&self, path: &str) -> Result<(), io::ErrorKind>;
+    /// Bytes that are free where pcoder keeps things.
+    fn free(&self) -> Option<u64>;
+    /// A program on the `PATH`.
+    fn find(&self, program: &str) -> Option<PathBuf>;
+    /// The first line that a program prints, or what it did instead.
+    async fn answer(&self, program: &Path, args: &[&str]) -> Result<String, String>;
+}
+
+/// This one.
+pub(super) struct ThisMachine {
+    path: Option<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    data: PathBuf,
+}
+
+impl ThisMachine {
+    pub(super) fn new(surroundings: &Surroundings, data: &Path) -> Self {
+        let needed = ["HOME", "PATH", "SystemRoot", "TEMP", "TMPDIR", "XDG_RUNTIME_DIR"].into_iter();
+        let environment = needed.filter_map(|name| Some((name.into(), surroundings.variable(name)?.to_owned())));
+        Self {
+            path: surroundings.variable("PATH").map(Into::into),
+            environment: environment.collect(),
+            data: data.to_path_buf(),
+        }
+    }
+}
+
+#[async_trait]
+impl Sys for ThisMachine {
+    fn os(&self) -> &str {
+        std::env::consts::OS
+    }
+
+    fn arch(&self) -> &str {
+        std::env::consts::ARCH
+    }
+
+    fn cpus(&self) -> Option<usize> {
+        std::thread::available_parallelism().ok().map(std::num::NonZeroUsize::get)
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        std::fs::metadata(path).ok().filter(|data| data.is_file())?;
+        std::fs::File::open(path).ok()?.take(LARGEST).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        Path::new(path).symlink_metadata().is_ok()
+    }
+
+    fn opens(&self, path: &str) -> Result<(), io::ErrorKind> {
+        let opened = std::fs::OpenOptions::new().read(true).write(true).open(path);
+        opened.map(drop).map_err(|error| error.kind())
+    }
+
+    fn free(&self) -> Option<u64> {
+        fs4::available_space(nearest(&self.data)?).ok()
+    }
+
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        exec::resolve(program, self.path.as_deref()).ok()
+    }
+
+    async fn answer(&self, program: &Path, args: &[&str]) -> Result<String, String> {
+        programs::first_line(program, args, &self.environment, PATIENCE).await
+    }
+}
