@@ -156,6 +156,11 @@ impl Pcoder {
     /// # Errors
     /// `invalid` for what is no address.
     pub fn export_audit(&self, endpoint: &str) -> Result<(), Error> {
+        // A flag is held to what the settings are: what plugins did does not travel in the clear.
+        crate::names::Endpoint::new(endpoint).map_err(|message| {
+            Error::new(code::INVALID, "audit.export", message)
+                .hint("`--otlp-endpoint https://HOST`, or `http://` on this machine")
+        })?;
         self.audit_log().export_to(endpoint)
     }
 
@@ -311,14 +316,16 @@ impl Pcoder {
             None => asked.clone(),
         };
         let policies = self.policies()?.allow(&wanted, &inspection.digest, &granted)?;
-        let code = built_in.and_then(|it| it.code).map(TrustedCode::embedded);
         // A stranger's component is compiled in a process with limits, also when the cache was cleared or is of another
-        // pcoder. Where nobody said how, it is one that embeds pcoder, and answers for it.
-        if built_in.is_none()
-            && let Some(command) = self.compile_command()
-        {
-            crate::grants::compile(self.runtime()?, &command, &bytes).await?;
-        }
+        // pcoder. Where nobody said how, whoever embeds pcoder answers for it.
+        let compiled = match (built_in, self.compile_command()) {
+            (None, Some(command)) => crate::grants::compile(self.runtime()?, &command, &bytes).await?,
+            _ => None,
+        };
+        let code = match &compiled {
+            Some(code) => Some(TrustedCode::compiled_by_child(code)),
+            None => built_in.and_then(|it| it.code).map(TrustedCode::embedded),
+        };
         let grant = Grant { capabilities: granted, policies };
         let plugin = self.runtime()?.load_inspected(inspection, &bytes, code, |_| grant)?;
         self.loaded().insert(wanted, plugin.clone());

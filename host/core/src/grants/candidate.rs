@@ -105,7 +105,7 @@ impl Pcoder {
         let (kept, wanted) = (within(&granted, asked), beyond(asked, &granted));
         self.policies()?.allow(name, &inspection.digest, asked)?;
         match self.compile_command() {
-            Some(command) => compile(self.runtime()?, &command, &fetched.wasm).await?,
+            Some(command) => drop(compile(self.runtime()?, &command, &fetched.wasm).await?),
             None => {
                 return Err(Error::new(code::UNSUPPORTED, OPERATION, "nobody said how plugins are compiled here"));
             }

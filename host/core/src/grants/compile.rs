@@ -34,10 +34,15 @@ const ADDRESS_SPACE: u64 = 6 << 30;
 /// Code is some three times as large as the component.
 const LARGEST_CODE: u64 = 1 << 30;
 
-/// Has a component compiled in a limited process, and keeps the code in the runtime's cache.
-pub(crate) async fn compile(runtime: &Runtime, command: &CompileCommand, wasm: &[u8]) -> Result<(), Error> {
+/// Has a component compiled in a limited process, unless its code is in the runtime's cache, and keeps the code there.
+/// What was compiled is given back, because there may be no cache.
+pub(crate) async fn compile(
+    runtime: &Runtime,
+    command: &CompileCommand,
+    wasm: &[u8],
+) -> Result<Option<Vec<u8>>, Error> {
     if runtime.is_compiled(wasm) {
-        return Ok(());
+        return Ok(None);
     }
     let failed = |error: std::io::Error| Error::io(OPERATION, command.program.display().to_string(), &error);
     let mut child = tokio::process::Command::new(&command.program);
@@ -79,7 +84,8 @@ pub(crate) async fn compile(runtime: &Runtime, command: &CompileCommand, wasm: &
     if compiled.len() as u64 > LARGEST_CODE {
         return Err(Error::new(code::LIMIT, OPERATION, "its code is larger than 1 GiB").hint(TOO_MUCH));
     }
-    runtime.keep_compiled(wasm, TrustedCode::compiled_by_child(&compiled))
+    runtime.keep_compiled(wasm, TrustedCode::compiled_by_child(&compiled))?;
+    Ok(Some(compiled))
 }
 
 const TOO_MUCH: &str = "the component is too large or made to keep a compiler busy: ask its author for a smaller one";
