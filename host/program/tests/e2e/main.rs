@@ -17,6 +17,7 @@ mod component;
 mod demo;
 mod doctor;
 mod engines;
+mod exit_codes;
 mod manual;
 #[cfg(target_os = "linux")]
 mod mounts;

@@ -455,3 +455,35 @@ fn a_policy_narrows_every_grant_and_one_that_cannot_be_enforced_stops_everything
     assert!(unrecorded.stderr.contains("could not be recorded"), "{unrecorded:#?}");
     assert_eq!(run(&all).printed().trim(), "allowed", "without that rule it is a warning");
 }
+
+/// A compiler's input is a stranger's: it works in a process that has limits before it reads a byte.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_component_is_compiled_in_a_process_with_limits() {
+    use std::process::Stdio;
+    let world = World::without_engines();
+    let mut command = world.pcoder(&["__compile"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the compiler starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // More than a pipe holds: when it is written, the other side reads.
+    stdin.write_all(&vec![b'x'; 256 << 10]).expect("it reads");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it runs");
+    let of = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {limits}"));
+        line[name.len()..].split_whitespace().next().expect("a limit").to_owned()
+    };
+    assert_eq!(of("Max cpu time"), "600");
+    assert_eq!(of("Max address space"), (6_u64 << 30).to_string());
+    assert_eq!(of("Max file size"), "0");
+    assert_eq!(of("Max core file size"), "0");
+    assert_eq!(of("Max open files"), "64");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("it cannot be compiled: "), "{output:?}");
+}
