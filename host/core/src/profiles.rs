@@ -170,7 +170,7 @@ impl Pcoder {
         let hint = if names.is_empty() {
             "there are none yet; `pcoder profile create NAME --tool claude` makes one".to_owned()
         } else {
-            format!("choose one of {}; `pcoder profile create NAME` makes another", names.join(", "))
+            format!("choose one of {}; `pcoder profile create NAME --tool claude` makes another", names.join(", "))
         };
         Error::new(code::NOT_FOUND, OPERATION, "there is no profile of that name")
             .subject(text::for_people(name, 80))

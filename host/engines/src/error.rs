@@ -307,10 +307,10 @@ impl Error {
             }
             Self::Stopped { .. } => "run the same command again: it begins anew".to_owned(),
             Self::NotAnExport { .. } => {
-                "`pcoder engine export NAME` writes one, `NAME-VERSION-PLATFORM.pcoder-engine`".to_owned()
+                "`pcoder engine export NAME --to FOLDER` writes one, `NAME-VERSION-PLATFORM.pcoder-engine`".to_owned()
             }
             Self::WrongExport { .. } => "nothing was installed. Copy the file again, or export it again where the engine is \
-                 installed: `pcoder engine export NAME`"
+                 installed: `pcoder engine export NAME --to FOLDER`"
                 .to_owned(),
             Self::ForeignExport { wanted, .. } => {
                 format!("export it on a machine of {wanted}, or name the other platform to put it into a portable folder")

@@ -92,7 +92,7 @@ impl Manifest {
                     "this folder is no bundle: it has no `bundle.json`",
                 )
                 .subject(folder.display().to_string())
-                .hint("name the folder that `pcoder bundle export` made"));
+                .hint("name the folder that `pcoder bundle export DIR` made"));
             }
             data => data.map_err(io)?.len(),
         };

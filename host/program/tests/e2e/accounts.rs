@@ -111,7 +111,7 @@ fn a_profile_of_another_tool_or_none_is_refused() {
         error: there is no profile of that name
           in profile: wrok
 
-        hint: choose one of `work`; `pcoder profile create NAME` makes another
+        hint: choose one of `work`; `pcoder profile create NAME --tool claude` makes another
         ");
     insta::assert_snapshot!(pcoder(&world, &["profile", "show", "WORK"]).shown(), @r"
         exit 2
