@@ -293,7 +293,7 @@ mod tests {
             ("tool = \"claude\"\n[env]\n\"A-B\" = \"env:K\"\n", "line 3, column 1: `A-B` is no variable"),
             ("tool = \"claude\"\n[env]\nA = \"vault:K\"\n", "line 3, column 5: unknown secret source"),
             ("tool = \"claude\"\n[[env]\n", "line 2, column 7: unclosed array table"),
-            ("\u{0}", "line 1, column 1"),
+            ("\u{0}", "line 1, column 2: key with no value, expected `=`"),
         ] {
             let (folder, pcoder) = written(text);
             let first = pcoder.profile("work").expect_err(text);
