@@ -35,6 +35,17 @@ pub struct Called {
     pub home: Option<PathBuf>,
     /// The path that the call is about.
     pub path: Option<String>,
+    /// What starts the command in its place, on this host. The plugin never hears of it.
+    pub starter: Option<Starter>,
+}
+
+/// A program that is started with a command behind its own arguments, and becomes that command.
+#[derive(Clone, Debug)]
+pub struct Starter {
+    /// The program's file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
 }
 
 /// Everything that a caller gives to one call. The default is a call that can reach nothing.

@@ -141,6 +141,9 @@ pub(crate) enum Command {
     /// Compile a component within limits; started by pcoder
     #[command(name = "__compile", hide = true)]
     Compile,
+    /// Become a command that has a `/tmp` of its own; started by pcoder
+    #[command(name = "__private-tmp", hide = true)]
+    PrivateTmp(PrivateTmp),
     /// Compile components ahead of time; for the build
     #[command(name = "__precompile", hide = true)]
     Precompile(Precompile),
@@ -164,7 +167,7 @@ impl Command {
             Self::Config(config) => config.json(),
             Self::Audit(audit) => audit.json(),
             Self::Completions(_) | Self::Man(_) => false,
-            Self::Guard | Self::Compile | Self::Precompile(_) => false,
+            Self::Guard | Self::Compile | Self::PrivateTmp(_) | Self::Precompile(_) => false,
         }
     }
 }
@@ -201,9 +204,24 @@ pub(crate) struct Run {
     /// Fail instead of downloading a missing engine
     #[arg(long)]
     pub(crate) no_install: bool,
+    /// Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
+    #[arg(long)]
+    pub(crate) private_tmp: bool,
     /// The agent's own arguments
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrivateTmp {
+    /// Only try
+    #[arg(long)]
+    pub(crate) probe: bool,
+    /// With a folder for sockets in it
+    #[arg(long)]
+    pub(crate) sockets: bool,
+    #[arg(last = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 /// Kinds of machine, by the names that people know them by.

@@ -21,7 +21,7 @@ pub use pcoder_core::Bundled;
 use pcoder_core::grants::CompileCommand;
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::process::{GuardCommand, guard};
-use pcoder_core::{Pcoder, Surroundings};
+use pcoder_core::{Pcoder, PrivateTmpCommand, Surroundings};
 
 use crate::args::{Arguments, Command};
 
@@ -39,6 +39,10 @@ pub fn main(bundled: &'static [Bundled], third_party: &'static str) -> ExitCode 
     }
     if let Command::Compile = arguments.command {
         return compile();
+    }
+    #[cfg(target_os = "linux")]
+    if let Command::PrivateTmp(arguments) = &arguments.command {
+        return commands::private_tmp::become_command(arguments);
     }
     output::start_logging(arguments.verbose);
     let json = arguments.command.json();
@@ -89,6 +93,7 @@ async fn dispatch(
         name: "pcoder".into(),
         args: vec!["__guard".into()],
     });
+    pcoder.private_tmp_with(PrivateTmpCommand { program: own.clone(), args: vec!["__private-tmp".into()] });
     pcoder.compile_with(CompileCommand { program: own, args: vec!["__compile".into()] });
     let collector = collector(&pcoder, arguments.otlp_endpoint.as_deref());
     let result = match collector {
@@ -135,9 +140,12 @@ async fn command(pcoder: &Pcoder, command: Command, third_party: &'static str) -
         Command::Secret(arguments) => commands::secret::secret(pcoder, arguments).await,
         Command::Config(arguments) => commands::config::config(pcoder, &arguments),
         Command::Audit(arguments) => commands::audit::audit(pcoder, &arguments),
-        Command::Precompile(_) | Command::Completions(_) | Command::Man(_) | Command::Guard | Command::Compile => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Precompile(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Guard
+        | Command::Compile
+        | Command::PrivateTmp(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::Feed;
 use crate::errors::from_state;
 use crate::names::Name;
+use crate::private_tmp::PrivateTmp;
 use crate::profiles::{AuthMode, Profile};
 use crate::run_surroundings::{claude_http, from_oauth};
 use crate::{Pcoder, Prepared, RunRequest};
@@ -199,6 +200,7 @@ impl Pcoder {
             profile: None,
             env: Vec::new(),
             clear_env: false,
+            private_tmp: PrivateTmp::No,
         }
     }
 

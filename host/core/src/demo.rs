@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::acp::{from_acp, with_agent};
 use crate::capture::Feed;
+use crate::private_tmp::PrivateTmp;
 use crate::{Pcoder, RunRequest};
 
 /// The agents that the model server's scripts are written for.
@@ -138,6 +139,8 @@ impl<'a> Stage<'a> {
             args: args.iter().map(|&it| it.to_owned()).collect(),
             env,
             clear_env: true,
+            // What is shown from a folder that leaves nothing behind leaves nothing behind.
+            private_tmp: if self.pcoder.layout().portable { PrivateTmp::WherePossible } else { PrivateTmp::No },
         })
     }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::audit_log::AuditLog;
 use crate::errors::{from_engines, from_state};
 use crate::grants::{CompileCommand, Entry, PluginsLock, Policies};
+use crate::private_tmp::PrivateTmpCommand;
 use crate::{Layout, Surroundings};
 
 /// A plugin that is a part of the program, as its build made it.
@@ -44,6 +45,7 @@ pub struct Pcoder {
     processes: Arc<Processes>,
     policies: OnceLock<Result<Policies, Error>>,
     compiler: OnceLock<CompileCommand>,
+    pub(crate) private_tmp: OnceLock<PrivateTmpCommand>,
     audit: OnceLock<Arc<AuditLog>>,
 }
 
@@ -105,6 +107,7 @@ impl Pcoder {
             processes: Processes::new(sole_parent),
             policies: OnceLock::new(),
             compiler: OnceLock::new(),
+            private_tmp: OnceLock::new(),
             audit: OnceLock::new(),
         })
     }

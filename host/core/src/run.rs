@@ -21,6 +21,7 @@ use crate::auth::Account;
 use crate::capture::{Captured, Feed, capture};
 use crate::engines::{self, Held, utf8};
 use crate::layout::absolute;
+use crate::private_tmp::PrivateTmp;
 use crate::profiles::{Profile, RunLimits};
 use crate::run_surroundings::RunSurroundings;
 
@@ -43,6 +44,8 @@ pub struct RunRequest {
     pub env: Vec<(String, String)>,
     /// Leave the caller's environment out, but for what any program needs to start.
     pub clear_env: bool,
+    /// A `/tmp` of the run's own.
+    pub private_tmp: PrivateTmp,
 }
 
 /// Ends a run, and passes signals on to it.
@@ -314,6 +317,7 @@ impl Prepared<'_> {
             options: Vec::new(),
         };
         let instance = provider.boot(self.context(), &boot).await?;
+        let starter = self.pcoder.starter(self.request.private_tmp, self.surroundings.has_sockets()).await?;
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let context = CallContext {
             called: Called {
@@ -321,6 +325,7 @@ impl Prepared<'_> {
                 environment: self.surroundings.environment.clone(),
                 home: Some(self.home.clone()),
                 path: None,
+                starter,
             },
             cancel: Some(control.cancel.clone()),
             // People talk with it for as long as they like, unless their profile says otherwise.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pcoder_runtime::Error;
 use pcoder_runtime::error::code;
 
+use crate::private_tmp::PrivateTmp;
 use crate::settings::Origin;
 use crate::{Pcoder, RunRequest};
 
@@ -23,6 +24,8 @@ pub struct RunFlags {
     pub version: Option<String>,
     /// The tool's own arguments.
     pub args: Vec<String>,
+    /// A `/tmp` of the run's own, or an error.
+    pub private_tmp: bool,
 }
 
 impl Pcoder {
@@ -62,6 +65,7 @@ impl Pcoder {
             profile: chosen.value,
             env: Vec::new(),
             clear_env: false,
+            private_tmp: if flags.private_tmp { PrivateTmp::Required } else { PrivateTmp::No },
         })
     }
 }

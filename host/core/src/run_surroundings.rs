@@ -37,7 +37,7 @@ pub(crate) struct RunSurroundings {
     /// The values behind the placeholders.
     pub(crate) secrets: Arc<Broker>,
     /// The folder for sockets, in a portable folder. It is there as long as this is.
-    _sockets: Option<Sockets>,
+    sockets: Option<Sockets>,
 }
 
 /// A folder for sockets. The name of a socket has room for about a hundred bytes, and a portable folder may be anywhere: an
@@ -57,6 +57,13 @@ const NEEDED_TO_START: [&str; 6] = ["PATH", "TERM", "LANG", "SystemRoot", "ComSp
 
 fn option(name: &str, value: impl Into<String>) -> Setting {
     Setting { name: name.to_owned(), value: value.into() }
+}
+
+impl RunSurroundings {
+    /// Whether there is a folder for sockets.
+    pub(crate) fn has_sockets(&self) -> bool {
+        self.sockets.is_some()
+    }
 }
 
 impl Pcoder {
@@ -147,7 +154,7 @@ impl Pcoder {
             }
             put(&mut environment, name, value);
         }
-        Ok(RunSurroundings { environment, home, options, settings, key, secrets, _sockets: sockets })
+        Ok(RunSurroundings { environment, home, options, settings, key, secrets, sockets })
     }
 
     /// Renews a Claude login in the tool's own folder ten minutes before it expires, so that of all that use it at once

@@ -117,7 +117,14 @@ impl CallState {
         }
         let search = if as_called { get(&env, "PATH") } else { self.context.path.as_deref() };
         let program = exec::resolve(program, search)?;
-        Ok(Plan { program, args: args.into_iter().map(OsString::from).collect(), cwd: self.cwd(spec)?, env })
+        let args = args.into_iter().map(OsString::from);
+        let (program, args) = match self.context.called.starter.as_ref().filter(|_| as_called) {
+            Some(starter) => {
+                (starter.program.clone(), starter.args.iter().cloned().chain([program.into()]).chain(args).collect())
+            }
+            None => (program, args.collect()),
+        };
+        Ok(Plan { program, args, cwd: self.cwd(spec)?, env })
     }
 
     fn cwd(&self, spec: &CommandSpec) -> Result<Option<PathBuf>, Error> {

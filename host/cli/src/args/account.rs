@@ -140,6 +140,9 @@ pub(crate) struct ProfileCreate {
     /// How long a run may take, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wall_seconds: Option<std::num::NonZeroU64>,
+    /// How many MiB `run --json` keeps of each stream [default: 64]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) output_mib: Option<std::num::NonZeroU64>,
     /// One line for people
     #[arg(long)]
     pub(crate) description: Option<String>,

@@ -10,6 +10,8 @@ pub(crate) mod engine;
 pub(crate) mod manual;
 pub(crate) mod plugin;
 pub(crate) mod precompile;
+#[cfg(target_os = "linux")]
+pub(crate) mod private_tmp;
 pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod runtime;

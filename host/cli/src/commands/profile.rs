@@ -121,7 +121,7 @@ fn create(pcoder: &Pcoder, arguments: ProfileCreate) -> Result<(), Error> {
         endpoint: arguments.endpoint.as_deref().map(Endpoint::new).transpose().map_err(wrong)?,
         provider: arguments.provider.as_deref().map(Name::new).transpose().map_err(wrong)?,
         env,
-        limits: RunLimits { wall_seconds: arguments.wall_seconds, ..RunLimits::default() },
+        limits: RunLimits { wall_seconds: arguments.wall_seconds, output_mib: arguments.output_mib },
     };
     let path = pcoder.create_profile(&arguments.name, profile)?;
     if arguments.and_use {

@@ -25,6 +25,7 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
             project: arguments.project,
             version: arguments.version,
             args: arguments.args,
+            private_tmp: arguments.private_tmp,
         })
         .map_err(|error| of_mode(error, arguments.mode))?;
     // A script gets an error and the command that mends it; a person sees the download and may stop it.

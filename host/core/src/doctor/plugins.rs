@@ -41,7 +41,15 @@ pub(super) fn provider_jobs(pcoder: &Pcoder) -> Vec<Job> {
     pcoder.names(Kind::Provider).into_iter().map(job).collect()
 }
 
+/// A policy that cannot be read is a finding of its own, and not one of every plugin that does not run because of it.
+fn without_policy(pcoder: &Pcoder) -> Option<Finding> {
+    pcoder.policies().is_err().then(|| Finding::ok("not looked at as long as a policy cannot be read"))
+}
+
 async fn plugin(pcoder: &Pcoder, kind: Kind, name: &str) -> Finding {
+    if let Some(finding) = without_policy(pcoder) {
+        return finding;
+    }
     match ask(pcoder, kind, name).await {
         Ok(says) => Finding::ok(says),
         Err(error) => {
@@ -71,6 +79,9 @@ async fn ask(pcoder: &Pcoder, kind: Kind, name: &str) -> Result<String, Error> {
 }
 
 async fn provider(pcoder: &Pcoder, name: &str) -> Finding {
+    if let Some(finding) = without_policy(pcoder) {
+        return finding;
+    }
     let info = async {
         let plugin = pcoder.plugin(Kind::Provider, name).await?;
         let context = pcoder.context(&plugin);

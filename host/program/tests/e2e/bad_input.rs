@@ -77,11 +77,11 @@ fn without_a_home_the_error_says_what_to_set() {
 
 /// A file system of this size, mounted for one test; nothing where that cannot be done.
 #[cfg(target_os = "linux")]
-struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(&'a Path);
 
 #[cfg(target_os = "linux")]
 impl<'a> Mounted<'a> {
-    fn tmpfs(folder: &'a Path, options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(folder: &'a Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(folder).expect("a folder");
         let mount =
             std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(folder).output();

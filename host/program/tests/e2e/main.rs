@@ -17,6 +17,8 @@ mod component;
 mod demo;
 mod doctor;
 mod engines;
+#[cfg(target_os = "linux")]
+mod errors;
 mod exit_codes;
 mod manual;
 #[cfg(target_os = "linux")]
@@ -24,6 +26,8 @@ mod mounts;
 mod plugins;
 #[cfg(target_os = "linux")]
 mod portable;
+#[cfg(target_os = "linux")]
+mod private_tmp;
 mod run;
 #[cfg(unix)]
 mod signals;

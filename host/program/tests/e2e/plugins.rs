@@ -143,6 +143,13 @@ fn a_strangers_plugin_is_shown_refused_without_consent_and_asked_about_again_whe
     let audit = pcoder(&world, &["audit", "show", "--plugin", "provider-thirdparty", "--all", "--json"]);
     let records: Vec<Value> =
         audit.printed().lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+    let schema: Value = serde_json::from_str(include_str!("../../../../docs/audit.schema.json")).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+    let everything = pcoder(&world, &["audit", "show", "--all", "--json"]);
+    for line in everything.printed().lines() {
+        let record: Value = serde_json::from_str(line).expect("a record");
+        assert!(schema.is_valid(&record), "{line}: {:?}", schema.validate(&record).map_err(|it| it.to_string()));
+    }
     let effect = records.iter().find(|it| it["event"] == "effect" && it["class"] == "exec").expect("it ran something");
     assert_eq!(
         [&effect["digest"], &effect["verb"], &effect["outcome"]],

@@ -52,7 +52,7 @@ type Screen = Arc<(Mutex<vt100::Parser<Answers>>, Condvar)>;
 type Writer = Arc<Mutex<Box<dyn Write + Send>>>;
 
 /// A terminal with one program in it.
-struct Terminal {
+pub(crate) struct Terminal {
     master: Option<Box<dyn MasterPty + Send>>,
     child: Option<Box<dyn Child + Send + Sync>>,
     screen: Screen,
@@ -64,7 +64,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(world: &World, args: &[&str]) -> Self {
+    pub(crate) fn start(world: &World, args: &[&str]) -> Self {
         let size = PtySize { rows: ROWS, cols: COLUMNS, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_pcoder"));
@@ -103,7 +103,7 @@ impl Terminal {
         Self { master: Some(pair.master), child, screen, writer: Some(writer), reader: Some(reader), closing, before }
     }
 
-    fn press(&self, keys: &str) {
+    pub(crate) fn press(&self, keys: &str) {
         let mut writer = lock(self.writer.as_ref().expect("it is open"));
         writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("keys");
     }
@@ -119,8 +119,13 @@ impl Terminal {
         assert!(!waited.timed_out(), "waited in vain for {what}; the screen:\n{}", parser.screen().contents());
     }
 
-    fn wait_for_text(&self, text: &str) {
+    pub(crate) fn wait_for_text(&self, text: &str) {
         self.wait_for(&format!("`{text}`"), |screen| screen.contents().contains(text));
+    }
+
+    /// What is on the screen.
+    pub(crate) fn text(&self) -> String {
+        lock(&self.screen.0).screen().contents()
     }
 
     fn resize(&self, rows: u16, columns: u16) {
@@ -134,7 +139,7 @@ impl Terminal {
     }
 
     /// Waits for pcoder's end; its exit code.
-    fn finish(&mut self) -> u32 {
+    pub(crate) fn finish(&mut self) -> u32 {
         let mut child = self.child.take().expect("it ends once");
         wait("pcoder has ended", move || child.wait().expect("a child")).exit_code()
     }

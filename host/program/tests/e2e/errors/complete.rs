@@ -1,0 +1,143 @@
+//! That no error is made without being shown in a snapshot.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use syn::visit::Visit;
+
+/// Errors that nothing can make happen in a test of the whole program, each with the reason.
+const NOT_SHOWN: [(&str, &str); 0] = [];
+
+/// Where errors are made, and what of them is somebody else's: sessions over ACP and the demonstration have tests of
+/// their own.
+const SOURCES: [&str; 2] = ["../core/src", "../cli/src"];
+const ELSEWHERE: [&str; 3] = ["acp.rs", "demo.rs", "target.rs"];
+
+/// Names under which a message is put together before an error is made of it.
+const NAMES: [&str; 2] = ["message", "reason"];
+
+/// The texts of the errors that a file makes, as they are written there.
+#[derive(Default)]
+struct Made(Vec<String>);
+
+impl<'ast> Visit<'ast> for Made {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if module.ident != "tests" {
+            syn::visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+        if let syn::Expr::Path(function) = &*call.func {
+            let names: Vec<String> = function.path.segments.iter().map(|it| it.ident.to_string()).collect();
+            let makes = names.iter().rev().take(2).map(String::as_str).eq(["new", "Error"]);
+            if let (true, Some(message)) = (makes, call.args.iter().nth(2)) {
+                let mut texts = Texts(&mut self.0);
+                texts.visit_expr(message);
+            }
+        }
+        syn::visit::visit_expr_call(self, call);
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        if let (syn::Pat::Ident(name), Some(init)) = (&local.pat, &local.init)
+            && NAMES.iter().any(|it| name.ident == it)
+        {
+            Texts(&mut self.0).visit_expr(&init.expr);
+        }
+        syn::visit::visit_local(self, local);
+    }
+}
+
+/// Every text in an expression: of a macro, the first, which is the format.
+struct Texts<'a>(&'a mut Vec<String>);
+
+impl<'ast> Visit<'ast> for Texts<'_> {
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.0.push(text.value());
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        let first = call.tokens.clone().into_iter().next().map(|it| it.to_string());
+        if let Some(text) = first.and_then(|it| syn::parse_str::<syn::LitStr>(&it).ok()) {
+            self.0.push(text.value());
+        }
+    }
+}
+
+/// What of a format stays the same whatever is put into it.
+fn fixed_parts(format: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut depth = 0_u32;
+    for letter in format.replace("{{", "(").replace("}}", ")").chars() {
+        match (letter, depth) {
+            ('{', _) => depth += 1,
+            ('}', _) => {
+                depth -= 1;
+                parts.push(String::new());
+            }
+            (_, 0) => parts.last_mut().expect("one").push(letter),
+            _ => {}
+        }
+    }
+    parts.into_iter().map(|it| it.trim().to_owned()).filter(|it| it.len() > 2).collect()
+}
+
+/// Whether a line has all of these, one after the other.
+fn has(line: &str, parts: &[String]) -> bool {
+    let mut rest = line;
+    parts.iter().all(|part| match rest.find(part.as_str()) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+fn files(folder: &Path, ending: &str, into: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, ending, into);
+        } else if path.extension().is_some_and(|it| it == ending) {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_error_is_in_a_snapshot() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut snapshots = Vec::new();
+    files(&here.join("tests/e2e/errors"), "snap", &mut snapshots);
+    let shown: String = snapshots.iter().map(|it| std::fs::read_to_string(it).expect("a snapshot")).collect();
+    let lines: Vec<&str> = shown.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(lines.len() > 150, "the snapshots are there: {}", lines.len());
+
+    let mut made: BTreeMap<String, String> = BTreeMap::new();
+    let mut sources = Vec::new();
+    for folder in SOURCES {
+        files(&here.join(folder), "rs", &mut sources);
+    }
+    for path in sources.iter().filter(|path| !ELSEWHERE.iter().any(|it| path.ends_with(it))) {
+        let text = std::fs::read_to_string(path).expect("a source");
+        let mut found = Made::default();
+        found.visit_file(&syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        made.extend(found.0.into_iter().map(|message| (message, path.display().to_string())));
+    }
+    assert!(made.len() > 60, "the errors are found: {}", made.len());
+
+    let is_shown = |message: &str| lines.iter().any(|line| has(line, &fixed_parts(message)));
+    let excused = |message: &str| NOT_SHOWN.iter().any(|(text, _)| *text == message);
+    let missing: Vec<String> = made
+        .iter()
+        .filter(|(message, _)| !is_shown(message) && !excused(message))
+        .map(|(message, path)| format!("{path}: {message}"))
+        .collect();
+    assert!(missing.is_empty(), "no snapshot shows these errors:\n{}", missing.join("\n"));
+    for (message, why) in NOT_SHOWN {
+        assert!(made.contains_key(message), "this is not an error any more: `{message}` ({why})");
+        assert!(!is_shown(message), "this is shown: `{message}` ({why})");
+    }
+}
