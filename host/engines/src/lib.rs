@@ -16,6 +16,8 @@ mod archive;
 mod copy;
 mod download;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod export;
 mod extract;
 mod fetch;

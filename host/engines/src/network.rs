@@ -138,7 +138,8 @@ impl NetworkConfig {
         scope.and_then(|scope| self.scopes.get(scope)).or(self.registry.as_ref()).ok_or_else(|| Error::Invalid {
             subject: "registry".to_owned(),
             detail: "no npm registry is configured, and this pcoder was built without one".to_owned(),
-            hint: "`npm_config_registry=https://…` in the environment, or `registry=https://…` in ~/.npmrc".to_owned(),
+            hint: "set `npm_config_registry=https://…` in the environment, or write `registry=https://…` into ~/.npmrc"
+                .to_owned(),
         })
     }
 
@@ -170,7 +171,7 @@ fn registry_address(subject: &str, text: &str) -> Result<(Url, Option<Login>)> {
         subject: subject.to_owned(),
         // The text may hold a password: it is not repeated.
         detail: detail.to_owned(),
-        hint: "an address such as `https://HOST/PATH/`".to_owned(),
+        hint: "write an address such as `https://HOST/PATH/`".to_owned(),
     };
     let mut url = Url::parse(text.trim()).map_err(|error| invalid(&format!("it is not an address ({error})")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -287,7 +288,7 @@ fn proxy_address(subject: &str, text: &str) -> Result<Url> {
         .ok_or_else(|| Error::Invalid {
             subject: subject.to_owned(),
             detail: "it is not an http or https proxy".to_owned(),
-            hint: "an address such as `http://HOST:PORT`".to_owned(),
+            hint: "write an address such as `http://HOST:PORT`".to_owned(),
         })
 }
 
@@ -325,7 +326,7 @@ fn bad_certificate(subject: &str) -> Error {
     Error::Invalid {
         subject: subject.to_owned(),
         detail: "it holds no certificate in PEM form".to_owned(),
-        hint: "a file that begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
+        hint: "name a file that begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
     }
 }
 

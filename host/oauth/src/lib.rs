@@ -20,6 +20,8 @@ pub mod claude;
 mod clock;
 mod credentials;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod fresh;
 mod http;
 mod listener;
