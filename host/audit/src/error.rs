@@ -82,9 +82,14 @@ impl Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space on that disk; what was recorded before is whole"
                 }
-                io::ErrorKind::ReadOnlyFilesystem => "make the disk writable, or set `PCODER_HOME`",
-                io::ErrorKind::Unsupported => "its file system has no locks: set `PCODER_HOME` to a folder on another",
-                _ => "check who owns it and its permissions",
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "make the disk writable, or set `PCODER_HOME` to a folder on another one"
+                }
+                io::ErrorKind::Unsupported => {
+                    "its file system has no locks: set `PCODER_HOME` to a folder on another one"
+                }
+                io::ErrorKind::PermissionDenied => "check who owns it and its permissions",
+                _ => "look at what is at that path, and whether its disk works; then try again",
             },
             Self::Busy { .. } => "end the other pcoder, which seems to be stopped",
             Self::Newer { .. } => "use the newer pcoder; nothing was changed in the file",

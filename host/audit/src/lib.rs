@@ -25,6 +25,8 @@
 
 mod chain;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod files;
 mod line;
 mod lock;

@@ -19,7 +19,7 @@ use crate::errors::from_state;
 use crate::names::Name;
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::{AuthMode, Profile};
-use crate::run_surroundings::{claude_http, from_oauth};
+use crate::run_surroundings::from_oauth;
 use crate::{Pcoder, Prepared, RunRequest};
 
 /// How long an engine may take to say whether it is logged in (`claude auth status` and `codex login status` answer in
@@ -280,7 +280,7 @@ impl PastedLogin<'_> {
     /// # Errors
     /// `invalid` for what is no code, `unauthenticated` when it is refused, those of the network and of files.
     pub async fn finish(self, code: &str) -> Result<(), Error> {
-        let (http, clock) = (claude_http()?, pcoder_oauth::Clock::system());
+        let (http, clock) = (self.pcoder.claude_http()?, pcoder_oauth::Clock::system());
         let tokens = self.authorization.finish(code, &http, &clock).await.map_err(|error| from_oauth(&error))?;
         let file = CredentialsFile::new(self.pcoder.config_folder(CLAUDE)?.join(".credentials.json"));
         {

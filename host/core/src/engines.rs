@@ -32,6 +32,18 @@ pub struct Installing {
 }
 
 impl Pcoder {
+    /// How the network is reached from here: proxies, certificates and registries of npm's configuration and of the
+    /// environment.
+    ///
+    /// # Errors
+    /// What cannot be used of it.
+    pub(crate) fn network(&self, registry: Option<&str>) -> Result<NetworkConfig, Error> {
+        let environment = self.surroundings.environment.iter().cloned().collect::<Environment>();
+        let home = self.surroundings.home();
+        let places = NpmPlaces { home: home.as_deref(), project: None, prefix: None };
+        NetworkConfig::from_npm(&environment, places, registry).map_err(|error| from_engines(&error))
+    }
+
     /// Installs one engine, or finds it installed.
     ///
     /// # Errors
@@ -42,13 +54,7 @@ impl Pcoder {
         let source = match (&how.from, how.online) {
             (Some(file), _) => Source::File(file.clone()),
             (None, false) => Source::Offline,
-            (None, true) => {
-                let home = self.surroundings.home();
-                let places = NpmPlaces { home: home.as_deref(), project: None, prefix: None };
-                let network = NetworkConfig::from_npm(&environment, places, how.registry.as_deref())
-                    .map_err(|error| from_engines(&error))?;
-                Source::Registry(Arc::new(network))
-            }
+            (None, true) => Source::Registry(Arc::new(self.network(how.registry.as_deref())?)),
         };
         let mut options = InstallOptions::new(source);
         options.force = how.force;

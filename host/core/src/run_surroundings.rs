@@ -165,7 +165,7 @@ impl Pcoder {
             return;
         }
         let file = CredentialsFile::new(config.join(".credentials.json"));
-        match self.claude_service().and_then(|service| Ok((service, claude_http()?))) {
+        match self.claude_service().and_then(|service| Ok((service, self.claude_http()?))) {
             Ok((service, http)) => {
                 let lock = self.layout().locks.join("auth-claude.lock");
                 match pcoder_oauth::ensure_fresh(&file, &lock, &service, &Clock::system(), &http).await {
@@ -190,6 +190,12 @@ impl Pcoder {
             })?;
         }
         Ok(service)
+    }
+
+    /// What speaks with that server, by the user's proxies and certificates.
+    pub(crate) fn claude_http(&self) -> Result<Http, Error> {
+        let client = self.network(None)?.client_options();
+        Http::new(HttpOptions { client, ..HttpOptions::default() }).map_err(|error| from_oauth(&error))
     }
 
     #[cfg(target_os = "linux")]
@@ -220,10 +226,6 @@ impl Pcoder {
         std::fs::create_dir_all(self.layout().temporary())?;
         builder.tempdir_in(self.layout().temporary())
     }
-}
-
-pub(crate) fn claude_http() -> Result<Http, Error> {
-    Http::new(HttpOptions::default()).map_err(|error| from_oauth(&error))
 }
 
 /// An error of a login, in the one shape.

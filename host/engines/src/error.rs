@@ -271,14 +271,15 @@ impl Error {
                 format!("versions of `{name}` are {}; newer ones come with a newer pcoder", quoted(known))
             }
             Self::UnsupportedPlatform { .. } => {
-                "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this one has"
+                "install it on a machine of a platform that it is published for; `pcoder engine list` shows what this \
+                 one has"
                     .to_owned()
             }
             Self::NotInstalled { install, .. } => install.clone(),
             Self::Damaged { install, .. } => format!("{install} replaces it"),
             Self::Offline { tarball, .. } => format!(
-                "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch `<registry>/{tarball}` \
-                 elsewhere and run `pcoder engine install … --from FILE.tgz`"
+                "check the network and the proxy (`HTTPS_PROXY`, or `proxy=` in .npmrc); or fetch \
+                 `<registry>/{tarball}` elsewhere and run `pcoder engine install … --from FILE.tgz`"
             ),
             Self::Fetch { .. } => {
                 "check the address, the network and the proxy; or download it elsewhere and give the file".to_owned()
@@ -295,13 +296,15 @@ impl Error {
                  `npm_config_cafile=FILE.pem` or `NODE_EXTRA_CA_CERTS=FILE.pem`"
                 .to_owned(),
             Self::Integrity { .. } => {
-                "nothing was installed and the download was deleted. Try again; if it stays, something between here and \
-                 the registry changes what is downloaded (a proxy, a mirror): name another registry, \
+                "nothing was installed and the download was deleted. Try again; if it stays, something between here \
+                 and the registry changes what is downloaded (a proxy, a mirror): name another registry, \
                  `npm_config_registry=https://…`"
                     .to_owned()
             }
             Self::Archive { .. } => "nothing was installed; report this, with the version of pcoder".to_owned(),
-            Self::DiskFull { .. } => "free some room (`pcoder engine prune`), then run the same command again".to_owned(),
+            Self::DiskFull { .. } => {
+                "free some room (`pcoder engine prune`), then run the same command again".to_owned()
+            }
             Self::Cancelled { .. } => {
                 "run the same command again: it goes on with what was downloaded already".to_owned()
             }
@@ -309,17 +312,22 @@ impl Error {
             Self::NotAnExport { .. } => {
                 "`pcoder engine export NAME --to FOLDER` writes one, `NAME-VERSION-PLATFORM.pcoder-engine`".to_owned()
             }
-            Self::WrongExport { .. } => "nothing was installed. Copy the file again, or export it again where the engine is \
-                 installed: `pcoder engine export NAME --to FOLDER`"
+            Self::WrongExport { .. } => "nothing was installed. Copy the file again, or export it again where the \
+                 engine is installed: `pcoder engine export NAME --to FOLDER`"
                 .to_owned(),
             Self::ForeignExport { wanted, .. } => {
-                format!("export it on a machine of {wanted}, or name the other platform to put it into a portable folder")
+                format!(
+                    "export it on a machine of {wanted}, or name the other platform to put it into a portable folder"
+                )
             }
             Self::Locked { .. } => "wait for it to end, or stop it".to_owned(),
-            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("make `{}` writable for this user", path.display())
-            }
-            Self::Io { .. } => return None,
+            Self::Io { source, path, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => format!("check who owns `{}` and its permissions", path.display()),
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "make the disk writable, or set `PCODER_ENGINES` to a folder on another one".to_owned()
+                }
+                _ => "look at what is at that path, and whether its disk works; then try again".to_owned(),
+            },
             Self::Invalid { hint, .. } | Self::Smoke { hint, .. } => hint.clone(),
         })
     }
@@ -366,11 +374,13 @@ fn quoted(names: &[String]) -> String {
 }
 
 fn room(needed: Option<u64>, free: Option<u64>) -> String {
-    let mb = |bytes: u64| format!("{} MB", bytes.div_ceil(1_000_000));
+    // Rounded against the user, so that what is shown as enough is enough.
+    let needs = |bytes: u64| format!("{} MB needed", bytes.div_ceil(1_000_000));
+    let has = |bytes: u64| format!("{} MB free", bytes / 1_000_000);
     match (needed, free) {
-        (Some(needed), Some(free)) => format!("{} needed, {} free", mb(needed), mb(free)),
-        (Some(needed), None) => format!("{} needed", mb(needed)),
-        (None, Some(free)) => format!("the disk is full, {} free", mb(free)),
+        (Some(needed), Some(free)) => format!("{}, {}", needs(needed), has(free)),
+        (Some(needed), None) => needs(needed),
+        (None, Some(free)) => format!("the disk is full, {}", has(free)),
         (None, None) => "the disk is full".to_owned(),
     }
 }
@@ -384,7 +394,7 @@ mod tests {
         let error = Error::io("write", Path::new("/x"), io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(error.code(), "disk-full");
         let error = Error::DiskFull { path: "/x".into(), needed: Some(552_000_001), free: Some(12) };
-        assert_eq!(error.to_string(), "not enough room in `/x`: 553 MB needed, 1 MB free");
+        assert_eq!(error.to_string(), "not enough room in `/x`: 553 MB needed, 0 MB free");
     }
 
     #[test]

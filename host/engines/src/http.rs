@@ -1,15 +1,14 @@
-//! One HTTP request, with everything around it that must not be forgotten: system certificates, proxies, logins that stay
-//! with their host, redirects, and which failures are worth another try.
+//! One HTTP request, with everything around it that must not be forgotten: logins that stay with their host, redirects,
+//! and which failures are worth another try.
 
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use pcoder_http::{ClientOptions, reason, retry_after};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
-use rustls::crypto::CryptoProvider;
-use rustls_platform_verifier::Verifier;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -93,37 +92,12 @@ impl Http {
         cancel: CancellationToken,
         agent: &str,
     ) -> Result<Self> {
-        let invalid = |detail: String| Error::Invalid {
+        let options = ClientOptions { agent: agent.to_owned(), connect: patience.connect, ..network.client_options() };
+        let client = options.build().map_err(|error| Error::Invalid {
             subject: "network".to_owned(),
-            detail,
+            detail: error.to_string(),
             hint: "check the proxy and the certificates in .npmrc and the environment".to_owned(),
-        };
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier::new_with_extra_roots(network.extra_roots.iter().cloned(), provider.clone())
-            .map_err(|error| invalid(format!("the certificates cannot be used: {error}")))?;
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid(error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            // The environment is passed in, so reqwest must not look there itself.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(patience.connect)
-            .user_agent(agent);
-        let except = network.proxy.except.as_deref().and_then(reqwest::NoProxy::from_string);
-        for (proxy, scheme) in [(&network.proxy.https, "https"), (&network.proxy.http, "http")] {
-            let Some(url) = proxy else { continue };
-            let proxy =
-                if scheme == "https" { reqwest::Proxy::https(url.clone()) } else { reqwest::Proxy::http(url.clone()) };
-            // The proxy's address may hold a password: the error is not shown.
-            let proxy = proxy.map_err(|_| invalid(format!("the {scheme} proxy cannot be used")))?;
-            builder = builder.proxy(proxy.no_proxy(except.clone()));
-        }
-        let client = builder.build().map_err(|error| invalid(error.without_url().to_string()))?;
+        })?;
         Ok(Self { client, network, patience, cancel })
     }
 
@@ -244,15 +218,6 @@ pub(crate) fn judge_status(package: &str, status: StatusCode, headers: &HeaderMa
     Failure::Fatal(Error::Registry { package: package.to_owned(), detail, status: Some(code) })
 }
 
-/// Seconds or a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
-    }
-}
-
 /// A validator that proves that the bytes are the same: a strong `ETag`, or a `Last-Modified` that is a minute older than
 /// the answer (RFC 9110, 8.8.2.2).
 pub(crate) fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -269,22 +234,12 @@ pub(crate) fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// A failure below HTTP. A certificate that is not trusted will not be trusted the next time.
 pub(crate) fn judge(package: &str, error: reqwest::Error) -> Failure {
-    let error = error.without_url();
     if let Some(tls) = find_tls(&error)
         && matches!(tls, rustls::Error::InvalidCertificate(_))
     {
         return Failure::Fatal(Error::Certificate { package: package.to_owned(), detail: tls.to_string() });
     }
-    let mut detail = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !detail.contains(&text) {
-            detail = format!("{detail}: {text}");
-        }
-        cause = inner.source();
-    }
-    Failure::Again { detail, status: None, after: None }
+    Failure::Again { detail: reason(error), status: None, after: None }
 }
 
 fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
@@ -325,11 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_both_forms_and_a_limit() {
-        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 14:00:00 GMT").unwrap();
-        let read = |value| retry_after(&headers(&[("retry-after", value)]), now).map(|wait| wait.as_secs());
-        assert_eq!((read("7"), read("Fri, 20 Nov 2026 14:00:09 GMT"), read("soon")), (Some(7), Some(9), None));
-        assert_eq!(read("Fri, 20 Nov 2026 13:00:00 GMT"), Some(0));
+    fn a_pause_that_is_asked_for_has_a_limit() {
+        let short = judge_status("p", StatusCode::TOO_MANY_REQUESTS, &headers(&[("retry-after", "60")]));
+        assert!(matches!(short, Failure::Again { after: Some(MAX_RETRY_AFTER), .. }));
         let long = judge_status("p", StatusCode::TOO_MANY_REQUESTS, &headers(&[("retry-after", "3600")]));
         assert!(matches!(long, Failure::Fatal(Error::Registry { .. })));
     }

@@ -265,7 +265,7 @@ fn brought(path: &Path, package: &Package, single: bool) -> Result<PathBuf> {
         return Err(Error::Invalid {
             subject: format!("`{}`", path.display()),
             detail: "this engine is made of many packages, and this is one file".to_owned(),
-            hint: "`--from FOLDER` with the tarballs of all of them".to_owned(),
+            hint: "give a folder with the tarballs of all of them: `--from FOLDER`".to_owned(),
         });
     }
     let registry = format!("{}-{}.tgz", package.base_name(), package.version);

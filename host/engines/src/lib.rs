@@ -16,6 +16,8 @@ mod archive;
 mod copy;
 mod download;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod export;
 mod extract;
 mod fetch;
@@ -57,6 +59,7 @@ pub use install_lock::Hold;
 pub use lock_file::{Build, Builds, Engine, EngineVersion, EnginesLock, FORMAT, Locked, Package, Smoke};
 pub use network::NetworkConfig;
 pub use npmrc::{Environment, NpmPlaces};
+pub use pcoder_http::ClientOptions;
 pub use platform::Platform;
 pub use progress::{Phase, Progress, Silent};
 pub use safe_path::{SafePath, UnsafePath};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pcoder_http::{ClientOptions, Proxies};
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -24,8 +25,8 @@ pub struct NetworkConfig {
     registry: Option<Url>,
     scopes: BTreeMap<String, Url>,
     logins: Vec<Login>,
-    pub(crate) proxy: ProxyConfig,
-    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
+    proxies: Proxies,
+    extra_roots: Vec<CertificateDer<'static>>,
 }
 
 /// An `Authorization` header, and where alone it may go.
@@ -36,21 +37,13 @@ struct Login {
     header: Secret,
 }
 
-/// Proxies. Their addresses may hold a password, so they have no `Debug`.
-#[derive(Clone, Default)]
-pub(crate) struct ProxyConfig {
-    pub(crate) https: Option<Url>,
-    pub(crate) http: Option<Url>,
-    pub(crate) except: Option<String>,
-}
-
 impl fmt::Debug for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetworkConfig")
             .field("registry", &self.registry.as_ref().map(Url::as_str))
             .field("scopes", &self.scopes.iter().map(|(scope, url)| (scope, url.as_str())).collect::<Vec<_>>())
             .field("logins", &self.logins.iter().map(|login| &login.prefix).collect::<Vec<_>>())
-            .field("proxy", &(self.proxy.https.is_some() || self.proxy.http.is_some()))
+            .field("proxies", &self.proxies)
             .field("extra_roots", &self.extra_roots.len())
             .finish()
     }
@@ -109,7 +102,7 @@ impl NetworkConfig {
             registry: chosen,
             scopes,
             logins,
-            proxy: proxies(&npm, environment)?,
+            proxies: proxies(&npm, environment)?,
             extra_roots: extra_roots(&npm, environment)?,
         })
     }
@@ -124,9 +117,16 @@ impl NetworkConfig {
             registry: Some(registry),
             scopes: BTreeMap::new(),
             logins: login.into_iter().collect(),
-            proxy: ProxyConfig::default(),
+            proxies: Proxies::default(),
             extra_roots: Vec::new(),
         })
+    }
+
+    /// The network beneath the registries, for whoever else goes out from here: its proxies and certificates, with the
+    /// usual agent and patience. No login is in it.
+    pub fn client_options(&self) -> ClientOptions {
+        let (proxies, extra_roots) = (self.proxies.clone(), self.extra_roots.clone());
+        ClientOptions { proxies, extra_roots, ..ClientOptions::default() }
     }
 
     /// The address below which a package's tarball lies.
@@ -138,7 +138,8 @@ impl NetworkConfig {
         scope.and_then(|scope| self.scopes.get(scope)).or(self.registry.as_ref()).ok_or_else(|| Error::Invalid {
             subject: "registry".to_owned(),
             detail: "no npm registry is configured, and this pcoder was built without one".to_owned(),
-            hint: "`npm_config_registry=https://…` in the environment, or `registry=https://…` in ~/.npmrc".to_owned(),
+            hint: "set `npm_config_registry=https://…` in the environment, or write `registry=https://…` into ~/.npmrc"
+                .to_owned(),
         })
     }
 
@@ -170,7 +171,7 @@ fn registry_address(subject: &str, text: &str) -> Result<(Url, Option<Login>)> {
         subject: subject.to_owned(),
         // The text may hold a password: it is not repeated.
         detail: detail.to_owned(),
-        hint: "an address such as `https://HOST/PATH/`".to_owned(),
+        hint: "write an address such as `https://HOST/PATH/`".to_owned(),
     };
     let mut url = Url::parse(text.trim()).map_err(|error| invalid(&format!("it is not an address ({error})")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -259,7 +260,7 @@ fn configured_logins(settings: &BTreeMap<&str, &str>) -> Vec<Login> {
     logins
 }
 
-fn proxies(npm: &NpmConfig, environment: &Environment) -> Result<ProxyConfig> {
+fn proxies(npm: &NpmConfig, environment: &Environment) -> Result<Proxies> {
     // npm uses `https-proxy`, else `proxy`, for every registry; "false" and "null" turn it off.
     let configured = npm.get_from("https-proxy").or_else(|| npm.get_from("proxy"));
     let (https, http) = match configured {
@@ -276,7 +277,7 @@ fn proxies(npm: &NpmConfig, environment: &Environment) -> Result<ProxyConfig> {
         }
     };
     let except = npm.get("noproxy").or_else(|| environment.text("NO_PROXY")).map(str::to_owned);
-    Ok(ProxyConfig { https, http, except })
+    Ok(Proxies { https, http, except })
 }
 
 fn proxy_address(subject: &str, text: &str) -> Result<Url> {
@@ -287,7 +288,7 @@ fn proxy_address(subject: &str, text: &str) -> Result<Url> {
         .ok_or_else(|| Error::Invalid {
             subject: subject.to_owned(),
             detail: "it is not an http or https proxy".to_owned(),
-            hint: "an address such as `http://HOST:PORT`".to_owned(),
+            hint: "write an address such as `http://HOST:PORT`".to_owned(),
         })
 }
 
@@ -325,7 +326,7 @@ fn bad_certificate(subject: &str) -> Error {
     Error::Invalid {
         subject: subject.to_owned(),
         detail: "it holds no certificate in PEM form".to_owned(),
-        hint: "a file that begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
+        hint: "name a file that begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
     }
 }
 
@@ -392,7 +393,7 @@ mod tests {
     #[test]
     fn proxies_as_npm_takes_them() {
         let both = [("HTTPS_PROXY", "http://env:1"), ("no_proxy", "a.example")];
-        let proxy = |npmrc: &str| config(npmrc, &both, None).unwrap().proxy;
+        let proxy = |npmrc: &str| config(npmrc, &both, None).unwrap().client_options().proxies;
         assert_eq!(proxy("").https.unwrap().as_str(), "http://env:1/");
         assert_eq!(proxy("").http, None);
         assert_eq!(proxy("").except.unwrap(), "a.example");

@@ -172,14 +172,18 @@ impl Error {
             Self::Config { .. } => "correct it where it is set",
             Self::LoginExpired { .. } | Self::NoRefreshToken => "log in again",
             Self::RateLimited { after: Some(after), .. } | Self::Refused { after: Some(after), .. } => {
-                return format!("try again in {} s", after.as_secs());
+                // A date that has passed asks for no wait.
+                return format!("try again in {} s", after.as_secs().max(1));
             }
             Self::RateLimited { after: None, .. } => "try again in some minutes",
             Self::Refused { status: 500.., .. } | Self::Timeout { .. } => "try again later",
             Self::Refused { .. } | Self::Answer { .. } => "check the service's URL, or log in again",
             Self::Network { .. } => "check the network, the proxy and the certificates, and try again",
             Self::Credentials { .. } => "move the file away and log in again; nothing was changed in it",
-            Self::Io { .. } => "check who owns it and its permissions",
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => "check who owns it and its permissions",
+                _ => "look at what is at that path, and whether its disk works; then try again",
+            },
             Self::NotSaved { .. } => "make the file writable and log in again",
             Self::State(error) => return error.hint(),
             Self::Random(_) | Self::Interrupted | Self::Unsettled { .. } => "try again",

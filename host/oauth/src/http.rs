@@ -1,16 +1,11 @@
-//! One request to a token endpoint: certificates of the system, no redirects, a deadline, a bounded answer, and what its
-//! status means.
+//! One request to a token endpoint: a deadline, a bounded answer, and what its status means.
 
-use std::error::Error as _;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use pcoder_http::{ClientOptions, Proxies, reason, retry_after};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Response};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls_platform_verifier::Verifier;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -22,30 +17,19 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Those of RFC 6749 and its extensions are shorter.
 const MAX_CODE: usize = 64;
 
-/// How the network is reached. It has no `Debug`: a proxy's URL may hold a password.
-#[derive(Clone)]
+/// How token endpoints are reached.
+#[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// The `User-Agent`.
-    pub agent: String,
+    /// The network. Its proxy for plain `http` is not used: that goes to this machine only, and a proxy may be another
+    /// one, which would see the tokens.
+    pub client: ClientOptions,
     /// For one request, from the connection to the last byte of the answer.
     pub deadline: Duration,
-    /// For HTTPS.
-    pub proxy: Option<Url>,
-    /// Hosts that are reached without it, as in `NO_PROXY`.
-    pub no_proxy: Option<String>,
-    /// Certificates that are trusted beside the system's.
-    pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self {
-            agent: concat!("pcoder/", env!("CARGO_PKG_VERSION")).to_owned(),
-            deadline: Duration::from_secs(30),
-            proxy: None,
-            no_proxy: None,
-            extra_roots: Vec::new(),
-        }
+        Self { client: ClientOptions::default(), deadline: Duration::from_secs(30) }
     }
 }
 
@@ -68,32 +52,12 @@ impl Http {
     /// # Errors
     /// `Config` for a certificate or a proxy that cannot be used.
     pub fn new(options: HttpOptions) -> Result<Self> {
-        let invalid = |subject, detail: String| Error::Config { subject, detail };
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier::new_with_extra_roots(options.extra_roots, provider.clone())
-            .map_err(|error| invalid("the certificates", error.to_string()))?;
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid("TLS", error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            // The environment is passed in, so reqwest must not look there itself.
-            .no_proxy()
-            // A redirect would take the tokens to another server.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(options.agent);
-        if let Some(url) = options.proxy {
-            // The proxy's address may hold a password: the error is not shown.
-            let proxy =
-                reqwest::Proxy::https(url).map_err(|_| invalid("the proxy", "it is not a proxy's URL".to_owned()))?;
-            let except = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-            builder = builder.proxy(proxy.no_proxy(except));
-        }
-        let client = builder.build().map_err(|error| invalid("the HTTP client", error.without_url().to_string()))?;
-        Ok(Self { client, deadline: options.deadline })
+        let HttpOptions { client, deadline } = options;
+        let proxies = Proxies { http: None, ..client.proxies };
+        let client = ClientOptions { proxies, ..client }
+            .build()
+            .map_err(|error| Error::Config { subject: error.subject, detail: error.detail })?;
+        Ok(Self { client, deadline })
     }
 
     pub(crate) fn deadline(&self) -> Duration {
@@ -180,28 +144,9 @@ pub(crate) fn safe_code(code: &str) -> Option<String> {
     safe.then(|| code.to_owned())
 }
 
-/// Seconds or a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
-    }
-}
-
-/// A failure below HTTP, with its causes.
+/// A failure below HTTP.
 fn network(url: &Url, error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut detail = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !detail.contains(&text) {
-            detail = format!("{detail}: {text}");
-        }
-        cause = inner.source();
-    }
-    Error::Network { server: server_of(url), detail }
+    Error::Network { server: server_of(url), detail: reason(error) }
 }
 
 #[cfg(test)]
@@ -228,20 +173,16 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_both_forms() {
-        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 14:00:00 GMT").expect("a date");
-        let read = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, header::HeaderValue::from_static(value))]);
-            retry_after(&headers, now).map(|wait| wait.as_secs())
-        };
-        assert_eq!((read("7"), read("Fri, 20 Nov 2026 14:00:09 GMT"), read("soon")), (Some(7), Some(9), None));
-        assert_eq!(read("Fri, 20 Nov 2026 13:00:00 GMT"), Some(0));
-    }
-
-    #[test]
     fn a_proxys_password_is_in_no_error_and_no_debug() {
-        let proxy = "http://user:hunter2@127.0.0.1:1".parse().ok();
-        let http = Http::new(HttpOptions { proxy, ..HttpOptions::default() }).expect("a client");
-        assert!(!format!("{http:?}").contains("hunter2"));
+        let with = |https: &str| {
+            let proxies = Proxies { https: https.parse().ok(), ..Proxies::default() };
+            let client = ClientOptions { proxies, ..ClientOptions::default() };
+            HttpOptions { client, ..HttpOptions::default() }
+        };
+        let options = with("http://user:hunter2@127.0.0.1:1");
+        let http = Http::new(options.clone()).expect("a client");
+        let error = Http::new(with("socks5://user:hunter2@127.0.0.1:1")).expect_err("no proxy");
+        assert_eq!(error.to_string(), "the https proxy cannot be used: it is not an http or https address");
+        assert!(!format!("{options:?} {http:?} {error:?}").contains("hunter2"));
     }
 }

@@ -20,6 +20,8 @@ pub mod claude;
 mod clock;
 mod credentials;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod fresh;
 mod http;
 mod listener;
@@ -35,6 +37,7 @@ pub use error::{Error, Result};
 pub use fresh::{Freshness, REFRESH_EARLY, ensure_fresh};
 pub use http::{Http, HttpOptions};
 pub use listener::Listening;
+pub use pcoder_http::{ClientOptions, Proxies};
 pub use service::{Loopback, Service, TokenFormat};
 pub use tokens::{Tokens, refresh};
 pub use url::Url;

@@ -1,6 +1,6 @@
 //! Values that programs print.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -125,26 +125,4 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Finds a program: a path as it is, any other name on the `PATH`. A folder in it that is not absolute is passed over, as
-/// it would be another one everywhere.
-pub(crate) fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
-    let folders = path.map(std::env::split_paths).into_iter().flatten();
-    let suffixes: &[&str] = if cfg!(windows) { &[".exe", ""] } else { &[""] };
-    folders
-        .filter(|folder| folder.is_absolute())
-        .flat_map(|folder| suffixes.iter().map(move |suffix| folder.join(format!("{program}{suffix}"))))
-        .find(|candidate| is_executable(candidate))
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path) -> bool {
-    path.is_file()
 }

@@ -195,16 +195,17 @@ impl Error {
             Self::NotSet { subject } => {
                 format!("set the environment variable `{}`", subject.strip_prefix("env:").unwrap_or(subject))
             }
-            Self::Empty { .. } | Self::Nul { .. } | Self::NotText { .. } | Self::TooLong { .. } => {
-                "store the secret there again: it must be a text that is not empty".to_owned()
-            }
+            Self::Empty { .. } => "store the secret there".to_owned(),
+            Self::Nul { .. } | Self::NotText { .. } => "store the secret there again, as plain text".to_owned(),
+            Self::TooLong { .. } => "check that it is the secret: none is that long".to_owned(),
             Self::NoHome { .. } => "write the whole path".to_owned(),
             Self::NotAFile { .. } => {
                 "give the path of a file; what a program writes is taken with `command:LINE`".to_owned()
             }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => "check the path; a relative one begins at the folder of the settings".into(),
-                _ => "check who owns it and its permissions".to_owned(),
+                io::ErrorKind::PermissionDenied => "check who owns it and its permissions".to_owned(),
+                _ => "try again; if it stays, take the secret from another place".to_owned(),
             },
             Self::NoProgram { .. } => "install it, or give its whole path; no shell is used, so a shell's own words \
                                        are not known (`command:sh -c '…'` starts one)"

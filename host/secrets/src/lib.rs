@@ -15,6 +15,8 @@
 
 mod command;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod file;
 mod keyring;
 mod reference;

@@ -95,7 +95,7 @@ impl Resolver {
         let program = if program.contains(['/', MAIN_SEPARATOR]) {
             self.place(&program, subject)?
         } else {
-            command::find(&program, self.path.as_deref()).ok_or_else(missing)?
+            pcoder_lookup::program(&program, self.path.as_deref()).ok_or_else(missing)?
         };
         let deadline = self.command_deadline;
         Ok(Plan { program, arguments, environment: &self.environment, folder: &self.base, deadline })

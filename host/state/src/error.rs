@@ -76,8 +76,11 @@ impl Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space on that disk and try again; the file is as it was".to_owned()
                 }
-                io::ErrorKind::ReadOnlyFilesystem => "make the disk writable, or set `PCODER_HOME`".to_owned(),
-                _ => "check who owns it and its permissions".to_owned(),
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "make the disk writable, or set `PCODER_HOME` to a folder on another one".to_owned()
+                }
+                io::ErrorKind::PermissionDenied => "check who owns it and its permissions".to_owned(),
+                _ => "look at what is at that path, and whether its disk works; then try again".to_owned(),
             },
         }
     }

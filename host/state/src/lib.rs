@@ -14,6 +14,8 @@ mod atomic;
 mod diagnostic;
 mod document;
 mod error;
+#[cfg(test)]
+mod error_tests;
 mod lock;
 
 pub use atomic::write_atomic;

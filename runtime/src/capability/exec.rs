@@ -224,28 +224,11 @@ pub fn resolve(program: &str, path: Option<&std::ffi::OsStr>) -> Result<PathBuf,
     if direct.is_absolute() {
         return Ok(direct.to_path_buf());
     }
-    let folders = path.map(std::env::split_paths).into_iter().flatten();
-    let suffixes: &[&str] = if cfg!(windows) { &[".exe", ""] } else { &[""] };
-    folders
-        .filter(|folder| folder.is_absolute())
-        .flat_map(|folder| suffixes.iter().map(move |suffix| folder.join(format!("{program}{suffix}"))))
-        .find(|candidate| is_executable(candidate))
-        .ok_or_else(|| {
-            Error::new(code::NOT_FOUND, "process.run", "there is no such program on the PATH")
-                .subject(crate::text::for_people(program, 200))
-                .hint("install it, or give its absolute path")
-        })
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path) -> bool {
-    path.is_file()
+    pcoder_lookup::program(program, path).ok_or_else(|| {
+        Error::new(code::NOT_FOUND, "process.run", "there is no such program on the PATH")
+            .subject(crate::text::for_people(program, 200))
+            .hint("install it, or give its absolute path")
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pcoder_engines::{Environment, NetworkConfig, NpmPlaces, Progress};
+use pcoder_engines::Progress;
 use pcoder_runtime::Error;
 use pcoder_runtime::inspect::LARGEST;
 use tokio_util::sync::CancellationToken;
@@ -29,10 +29,7 @@ impl Pcoder {
         cancel: CancellationToken,
     ) -> Result<Fetched, Error> {
         if source.contains("://") {
-            let environment = self.surroundings().environment.iter().cloned().collect::<Environment>();
-            let home = self.surroundings().home();
-            let places = NpmPlaces { home: home.as_deref(), project: None, prefix: None };
-            let network = NetworkConfig::from_npm(&environment, places, None).map_err(|error| from_engines(&error))?;
+            let network = self.network(None)?;
             let agent = concat!("pcoder/", env!("CARGO_PKG_VERSION"));
             let wasm = pcoder_engines::fetch(Arc::new(network), source, LARGEST as u64, agent, progress, cancel).await;
             let wasm = wasm.map_err(|error| {

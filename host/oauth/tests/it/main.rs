@@ -5,4 +5,5 @@ mod children;
 mod fresh;
 mod listener;
 mod login;
+mod proxy;
 mod server;

@@ -1,0 +1,53 @@
+//! Every error, as people read it: a snapshot of all of them.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::{Diagnostic, Error};
+
+/// Names the variants in a match without a wildcard: a new one does not compile until it is named here, and then fails
+/// the test until the list has an error of it.
+macro_rules! variants {
+    ($($name:ident)*) => {
+        const VARIANTS: &[&str] = &[$(stringify!($name)),*];
+
+        fn variant(error: &Error) -> &'static str {
+            match error {
+                $(Error::$name { .. } => stringify!($name),)*
+            }
+        }
+    };
+}
+
+variants! { Invalid Newer Io Busy NoLocks }
+
+fn errors() -> Vec<Error> {
+    let path = || PathBuf::from("/home/ada/pcoder/settings.toml");
+    let io = |doing, kind: ErrorKind| Error::io(doing, &path(), io::Error::from(kind));
+    let text = "tool = \"claude\"\ncolour = 1\n";
+    vec![
+        Error::Invalid(Diagnostic::at(&path(), text, 16, "unknown field `colour`, expected `tool`")),
+        Error::Newer { path: path(), found: 3, known: 2 },
+        io("write", ErrorKind::StorageFull),
+        io("write", ErrorKind::QuotaExceeded),
+        io("replace", ErrorKind::ReadOnlyFilesystem),
+        io("read", ErrorKind::PermissionDenied),
+        io("read", ErrorKind::IsADirectory),
+        Error::Busy { path: PathBuf::from("/home/ada/pcoder/locks/settings"), waited: Duration::from_secs(10) },
+        Error::NoLocks { path: PathBuf::from("/mnt/share/pcoder/locks/settings") },
+    ]
+}
+
+fn shown(error: &Error) -> String {
+    let path: &Path = error.path();
+    format!("{}\nerror: {error}\n  in {}\nhint: {}\n", variant(error), path.display(), error.hint())
+}
+
+#[test]
+fn every_error_says_what_failed_and_what_to_do() {
+    let errors = errors();
+    let missing: Vec<_> = VARIANTS.iter().filter(|name| !errors.iter().any(|it| variant(it) == **name)).collect();
+    assert!(missing.is_empty(), "the list has none of {missing:?}");
+    insta::assert_snapshot!("errors", errors.iter().map(shown).collect::<Vec<_>>().join("\n"));
+}
