@@ -137,22 +137,42 @@ impl Error {
     /// An I/O error, sorted into the code that fits.
     pub fn io(operation: impl Into<Cow<'static, str>>, subject: impl Into<String>, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
-        let (code, hint) = match error.kind() {
-            Kind::NotFound => (code::NOT_FOUND, None),
-            Kind::AlreadyExists => (code::ALREADY_EXISTS, None),
-            Kind::PermissionDenied => (code::IO, Some("check who owns it and its permissions")),
-            Kind::StorageFull | Kind::QuotaExceeded => (code::IO, Some("free some space on that disk and try again")),
-            Kind::TimedOut => (code::TIMEOUT, None),
+        let code = match error.kind() {
+            Kind::NotFound => code::NOT_FOUND,
+            Kind::AlreadyExists => code::ALREADY_EXISTS,
+            Kind::TimedOut => code::TIMEOUT,
             Kind::ConnectionRefused | Kind::ConnectionReset | Kind::HostUnreachable | Kind::NetworkUnreachable => {
-                (code::NETWORK, None)
+                code::NETWORK
             }
-            _ => (code::IO, None),
+            _ => code::IO,
         };
-        let plain = Self::new(code, operation, error.to_string()).subject(subject);
-        match hint {
-            Some(hint) => plain.hint(hint),
-            None => plain,
-        }
+        let hint = match error.kind() {
+            Kind::NotFound | Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename => "check the path",
+            Kind::AlreadyExists => "move it away, or choose another name",
+            Kind::PermissionDenied => "check who owns it and its permissions",
+            Kind::StorageFull | Kind::QuotaExceeded => "free some space on that disk and try again",
+            Kind::ReadOnlyFilesystem => "make the disk writable, or choose a place on another one",
+            Kind::TimedOut
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable => "check the network and try again",
+            _ => "try again; `pcoder doctor` looks for the usual causes",
+        };
+        // What systems call these says little where it stands alone.
+        let words = match error.kind() {
+            Kind::NotFound => "it is not there",
+            Kind::AlreadyExists => "there is something of that name already",
+            Kind::NotADirectory => "a part of its path is no folder",
+            Kind::IsADirectory => "it is a folder",
+            _ => "",
+        };
+        let message = match error.raw_os_error() {
+            Some(number) if !words.is_empty() => format!("{words} (os error {number})"),
+            None if !words.is_empty() && error.get_ref().is_none() => words.to_owned(),
+            _ => error.to_string(),
+        };
+        Self::new(code, operation, message).subject(subject).hint(hint)
     }
 }
 

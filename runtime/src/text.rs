@@ -1,4 +1,14 @@
-//! Text from plugins, made safe to show.
+//! Text from plugins, made safe to show, and values of the contract in words.
+
+use crate::bindings::host::pcoder::plugin::types::ExitStatus;
+
+/// How a program ended, in words.
+pub fn ended(status: &ExitStatus) -> String {
+    match status {
+        ExitStatus::Exited(code) => format!("exit code {code}"),
+        ExitStatus::Signaled(signal) => format!("signal {signal}"),
+    }
+}
 
 /// Cuts `text` to `limit` bytes and makes control characters visible, so that a plugin cannot move the cursor, change
 /// colours or reorder what people read on their terminal. Tabs and line ends stay.

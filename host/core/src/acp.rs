@@ -58,7 +58,7 @@ pub async fn with_agent<T>(
         }
         ended = &mut run => match ended {
             Err(error) => Err(error),
-            Ok(status) => Err(Error::new(code::PROCESS, "acp", format!("the agent ended by itself ({status:?})"))),
+            Ok(status) => Err(Error::new(code::PROCESS, "acp", format!("the agent ended by itself ({})", pcoder_runtime::text::ended(&status)))),
         },
     };
     listener.abort();

@@ -84,7 +84,7 @@ pub fn from_audit(error: &pcoder_audit::Error) -> Error {
     use pcoder_audit::Error as Audit;
     let code = match error {
         Audit::Newer { .. } => code::UNSUPPORTED,
-        Audit::Endpoint { .. } => code::INVALID,
+        Audit::Endpoint { .. } | Audit::Head => code::INVALID,
         Audit::Export { .. } => code::NETWORK,
         Audit::Busy { .. } => code::CONFLICT,
         _ => code::IO,

@@ -322,7 +322,9 @@ impl Pcoder {
 }
 
 fn with_problem(status: AuthStatus, error: &Error) -> AuthStatus {
-    AuthStatus { problem: Some(error.message.clone()), remedy: error.hint.clone(), ..status }
+    let whole = || format!("`pcoder engine verify {}` says whether it is whole", status.tool);
+    let remedy = error.hint.clone().unwrap_or_else(whole);
+    AuthStatus { problem: Some(error.message.clone()), remedy: Some(remedy), ..status }
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf, Error> {

@@ -97,7 +97,7 @@ impl Endpoint {
         // What was written is not repeated: it may hold a login.
         let url = Url::parse(text).map_err(|_| format!("this is no address, {expected}"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("an address holds no login: name the key by `key`".to_owned());
+            return Err("an address holds no login: a key is named apart from it".to_owned());
         }
         let here = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
@@ -108,7 +108,7 @@ impl Endpoint {
         match url.scheme() {
             "https" => Ok(Self(text.to_owned())),
             "http" if here => Ok(Self(text.to_owned())),
-            _ => Err(format!("a key would travel in the clear, {expected}")),
+            _ => Err(format!("what is sent there would travel in the clear, {expected}")),
         }
     }
 

@@ -151,6 +151,17 @@ impl Document for UserSettings {
     const VERSION: i64 = 1;
     const HEADER: &'static str =
         "# pcoder's settings. `pcoder config` shows them all, and where each value comes from.";
+
+    fn check(&self) -> Result<(), String> {
+        match self.secrets.iter().find(|(_, reference)| !reference.is_secret()) {
+            Some((name, _)) => Err(format!(
+                "the secret `{}` is written out, and has to be named by where it comes from: env:, file:, keyring: or \
+                 command:",
+                name.as_str()
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The project's file.
@@ -499,6 +510,7 @@ mod tests {
             ("otlp-endpoint", "http://far.away"),
             ("colour", "red"),
             ("secrets.KEY", "sk-1"),
+            ("secrets.KEY", "value:sk-1"),
         ] {
             let error = pcoder.set(name, Some(value)).expect_err(name);
             assert!(error.is(code::INVALID), "{error}");

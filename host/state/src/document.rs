@@ -151,14 +151,22 @@ impl<T: Document> File<T> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).at("read", &self.path),
         };
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            Error::Invalid(Diagnostic::at(&self.path, &text, valid, "not UTF-8, expected a text file"))
-        })?;
+        let text = text(&self.path, bytes)?;
         let (document, version) = from_text(&self.path, &text)?;
         Ok(Some(Loaded { document, text, version }))
     }
+}
+
+/// The text that a file holds.
+///
+/// # Errors
+/// [`Error::Invalid`] at the first byte that is none.
+pub fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        Error::Invalid(Diagnostic::at(path, &text, valid, "not UTF-8, expected a text file"))
+    })
 }
 
 struct Loaded<T> {

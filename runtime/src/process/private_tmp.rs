@@ -38,10 +38,11 @@ const MOST: usize = 4096;
 /// `unsupported`, where the system does not let this user have one.
 pub fn enter() -> Result<PathBuf, Error> {
     let cwd = std::env::current_dir().map_err(|error| refused("see the working folder", error))?;
-    let open = File::open(TMP).map_err(|error| refused("open `/tmp`", error))?;
-    // The real one, by a name that is left when another is mounted over it.
-    let real = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
     namespace().map_err(|error| refused("make a namespace", error))?;
+    // The real one, by a name that is left when another is mounted over it. It is opened in here: what is another
+    // namespace's cannot be mounted.
+    let open = File::open(TMP).map_err(|error| refused("open `/tmp`", error))?;
+    let real = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
     // What is mounted from now on is seen here alone; what others mount is seen as before.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)
         .map_err(|error| refused("keep mounts to itself", error))?;
@@ -50,10 +51,11 @@ pub fn enter() -> Result<PathBuf, Error> {
     mount(Some("pcoder"), TMP, Some("tmpfs"), flags, Some("mode=1777"))
         .map_err(|error| refused("mount memory", error))?;
     for name in entries {
-        let (from, to) = (real.join(&name), Path::new(TMP).join(&name));
-        if let Err(error) = bring(&from, &to) {
-            // It vanished meanwhile, or may not be mounted by this user.
-            tracing::debug!("`{}` is left out: {error}", to.display());
+        match bring(&real.join(&name), &Path::new(TMP).join(&name)) {
+            Ok(()) => {}
+            // It vanished meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refused(&format!("mount `{TMP}/{}`", name.display()), error)),
         }
     }
     let own = tempfile::Builder::new().prefix("pcoder-").tempdir_in(TMP).map_err(|error| refused("use it", error))?;

@@ -155,9 +155,17 @@ pub(crate) struct ProfileCreate {
 
 /// What was typed is not repeated: it may be a key.
 fn variable(text: &str) -> Result<(String, String), String> {
+    pair(text, "expected NAME=REFERENCE")
+}
+
+fn account(text: &str) -> Result<(String, String), String> {
+    pair(text, "expected TOOL=HOW, and HOW is `own`, `oauth` or a reference to a key")
+}
+
+fn pair(text: &str, expected: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, reference)) if !name.is_empty() => Ok((name.to_owned(), reference.to_owned())),
-        _ => Err("expected NAME=REFERENCE".to_owned()),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(expected.to_owned()),
     }
 }
 
@@ -202,7 +210,7 @@ pub(crate) struct Setup {
     #[arg(long, value_name = "TOOL")]
     pub(crate) default_tool: Option<String>,
     /// How a tool logs in: `claude=oauth`, `codex=env:WORK_KEY`, `claude=own` for your own way
-    #[arg(long = "auth", value_name = "TOOL=HOW", value_parser = variable)]
+    #[arg(long = "auth", value_name = "TOOL=HOW", value_parser = account)]
     pub(crate) auth: Vec<(String, String)>,
     /// Install the engines of these tools; of the default one when none is named
     #[arg(long, value_name = "TOOL", num_args = 0.., conflicts_with = "show")]

@@ -98,7 +98,11 @@ fn check(pcoder: &Pcoder, arguments: &AuditVerify) -> Result<ExitCode, Error> {
         if intact {
             print(&format!("the audit is whole: {} records{head}\n", report.records))?;
         } else {
-            note(&format!("the audit is NOT whole: {} problems", report.problems.len() as u64 + report.more_problems));
+            let problems = match report.problems.len() as u64 + report.more_problems {
+                1 => "one problem".to_owned(),
+                count => format!("{count} problems"),
+            };
+            note(&format!("the audit is NOT whole: {problems}"));
         }
     }
     Ok(ExitCode::from(if intact { 0 } else { 5 }))

@@ -9,7 +9,7 @@ use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
-use pcoder_core::runtime::text::for_people;
+use pcoder_core::runtime::text::{ended, for_people};
 use pcoder_core::{Pcoder, Prepared};
 use serde_json::json;
 
@@ -95,9 +95,13 @@ async fn login(pcoder: &Pcoder, arguments: AuthLogin) -> Result<ExitCode, Error>
     let prepared = pcoder.prepare_login(&tool, arguments.args).await?;
     let status = attended(&prepared, true).await?;
     if status != ExitStatus::Exited(0) {
-        return Err(Error::new(code::UNAUTHENTICATED, "auth.login", format!("the tool's login failed ({status:?})"))
-            .subject(tool.clone())
-            .hint(format!("try again: `pcoder auth login {tool}`")));
+        return Err(Error::new(
+            code::UNAUTHENTICATED,
+            "auth.login",
+            format!("the tool's login failed ({})", ended(&status)),
+        )
+        .subject(tool.clone())
+        .hint(format!("try again: `pcoder auth login {tool}`")));
     }
     let before = pcoder.auth_of(&tool)?;
     pcoder.set_auth(&tool, Some(ToolAuth { mode: AuthMode::Oauth, key: None }))?;
@@ -150,9 +154,13 @@ async fn logout(pcoder: &Pcoder, arguments: AuthLogout) -> Result<ExitCode, Erro
         let prepared = pcoder.prepare_login(&tool, Vec::new()).await?;
         let status = attended(&prepared, false).await?;
         if status != ExitStatus::Exited(0) {
-            return Err(Error::new(code::PROCESS, "auth.logout", format!("the tool's logout failed ({status:?})"))
-                .subject(tool.clone())
-                .hint(format!("its login is in {}", pcoder.layout().tool_folder(&tool).display())));
+            return Err(Error::new(
+                code::PROCESS,
+                "auth.logout",
+                format!("the tool's logout failed ({})", ended(&status)),
+            )
+            .subject(tool.clone())
+            .hint(format!("its login is in {}", pcoder.layout().tool_folder(&tool).display())));
         }
     }
     pcoder.set_auth(&tool, None)?;

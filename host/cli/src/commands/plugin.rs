@@ -96,7 +96,10 @@ fn find(pcoder: &Pcoder, plugin: &str) -> Result<(Inspection, Option<Capabilitie
                 .subject(for_people(plugin, 400))
                 .hint("`pcoder plugin list` shows the plugins"))
         }
-        Err(error) => Err(Error::io("plugin.inspect", path.display().to_string(), &error)),
+        Err(error) => {
+            let hint = "give a component's file, or the name of a plugin; `pcoder plugin list` shows those";
+            Err(Error::io("plugin.inspect", path.display().to_string(), &error).hint(hint))
+        }
     }
 }
 
@@ -275,7 +278,7 @@ fn grant(pcoder: &Pcoder, arguments: &PluginGrant) -> Result<ExitCode, Error> {
     let classes = chosen(&arguments.classes)?;
     let name = &arguments.plugin;
     let wanted = pcoder.not_granted(name, &classes)?;
-    if wanted == Capabilities::default() {
+    if wanted.capabilities == Capabilities::default() {
         if arguments.json.json {
             print_json(&json!({ "name": name, "granted_now": {} }))?;
         } else {
@@ -284,10 +287,10 @@ fn grant(pcoder: &Pcoder, arguments: &PluginGrant) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.json.json {
-        note(&format!("{name} asks for:\n{}", lines(&wanted)));
+        note(&format!("{name} asks for:\n{}", lines(&wanted.capabilities)));
     }
     agree(arguments.yes, name, Asked::Widened, "plugin.grant")?;
-    let granted = pcoder.grant(name, &classes, arguments.pin)?;
+    let granted = pcoder.grant(wanted, arguments.pin)?;
     if arguments.json.json {
         print_json(&json!({ "name": name, "granted_now": snake_case(&granted)? }))?;
     } else {

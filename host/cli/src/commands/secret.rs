@@ -92,7 +92,9 @@ fn typed(name: &str) -> Result<SecretString, Error> {
         let mut text = String::new();
         std::io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > LONGEST {
-            return Err(Error::new(code::INVALID, OPERATION, "a secret is at most 64 KiB").subject(name));
+            return Err(Error::new(code::INVALID, OPERATION, "a secret is at most 64 KiB")
+                .subject(name)
+                .hint("check that it is the secret: none is that long"));
         }
         let line = text.strip_suffix('\n').unwrap_or(&text);
         line.strip_suffix('\r').unwrap_or(line).to_owned()

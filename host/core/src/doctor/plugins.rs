@@ -12,6 +12,9 @@ const CATEGORY: &str = "plugins";
 /// What a provider says whose paths are this machine's own.
 const HOST_PATHS: &str = "host-paths";
 
+/// What is said of what a policy keeps from running that cannot be read.
+pub(super) const NO_POLICY: &str = "not looked at as long as a policy cannot be read";
+
 pub(super) fn jobs(pcoder: &Pcoder) -> Vec<Job> {
     let mut jobs = Vec::new();
     for kind in Kind::ALL {
@@ -41,16 +44,18 @@ pub(super) fn provider_jobs(pcoder: &Pcoder) -> Vec<Job> {
     pcoder.names(Kind::Provider).into_iter().map(job).collect()
 }
 
-/// A policy that cannot be read is a finding of its own, and not one of every plugin that does not run because of it.
-fn without_policy(pcoder: &Pcoder) -> Option<Finding> {
-    pcoder.policies().is_err().then(|| Finding::ok("not looked at as long as a policy cannot be read"))
-}
-
 async fn plugin(pcoder: &Pcoder, kind: Kind, name: &str) -> Finding {
-    if let Some(finding) = without_policy(pcoder) {
-        return finding;
+    // Its bytes are looked at in any case. A policy that cannot be read is a finding of its own, and not one of every
+    // plugin that does not run because of it.
+    let bytes = pcoder.known_plugin(&format!("{}{name}", kind.prefix()));
+    if bytes.is_ok() && pcoder.policies().is_err() {
+        return Finding::ok(NO_POLICY);
     }
-    match ask(pcoder, kind, name).await {
+    let asked = match bytes {
+        Ok(_) => ask(pcoder, kind, name).await,
+        Err(error) => Err(error),
+    };
+    match asked {
         Ok(says) => Finding::ok(says),
         Err(error) => {
             let what = match kind {
@@ -79,8 +84,8 @@ async fn ask(pcoder: &Pcoder, kind: Kind, name: &str) -> Result<String, Error> {
 }
 
 async fn provider(pcoder: &Pcoder, name: &str) -> Finding {
-    if let Some(finding) = without_policy(pcoder) {
-        return finding;
+    if pcoder.policies().is_err() {
+        return Finding::ok(NO_POLICY);
     }
     let info = async {
         let plugin = pcoder.plugin(Kind::Provider, name).await?;

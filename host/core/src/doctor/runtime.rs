@@ -9,7 +9,7 @@ const CATEGORY: &str = "runtime";
 pub(super) fn jobs(_pcoder: &Pcoder) -> Vec<Job> {
     // What a policy asks for is known before the engine starts; one that cannot be read is a finding of its own.
     vec![Job::look(CATEGORY, "runtime.engine", |pcoder| match pcoder.runtime() {
-        _ if pcoder.policies().is_err() => Finding::ok("not looked at as long as a policy cannot be read"),
+        _ if pcoder.policies().is_err() => Finding::ok(super::plugins::NO_POLICY),
         Ok(_) => Finding::ok("the WebAssembly engine runs"),
         Err(error) => Finding::error(
             &error,

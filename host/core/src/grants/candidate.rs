@@ -227,7 +227,9 @@ impl Pcoder {
         let shown = path.display().to_string();
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => Ok(shown),
-            Ok(_) => Err(Error::new(code::INVALID, OPERATION, "it is not a folder").subject(shown)),
+            Ok(_) => Err(Error::new(code::INVALID, OPERATION, "it is not a folder")
+                .subject(shown)
+                .hint("give a folder for the root: `--root NAME=FOLDER`")),
             Err(error) => Err(Error::io(OPERATION, shown, &error).hint("create the folder first")),
         }
     }

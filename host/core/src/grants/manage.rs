@@ -29,6 +29,16 @@ pub fn classes(names: &[String]) -> Result<Vec<Class>, Error> {
     names.iter().map(class).collect()
 }
 
+/// What a plugin asks for and has not been granted, of the bytes that were looked at: whoever agrees agrees to this.
+#[derive(Clone, Debug)]
+pub struct NotGranted {
+    name: String,
+    inspection: Inspection,
+    added: bool,
+    /// What would be granted. There may be nothing.
+    pub capabilities: Capabilities,
+}
+
 /// The part of these capabilities that is of these classes.
 pub fn of_classes(all: &Capabilities, classes: &[Class]) -> Capabilities {
     let has = |class| classes.contains(&class);
@@ -63,31 +73,35 @@ impl Pcoder {
     ///
     /// # Errors
     /// As [`Pcoder::known_plugin`].
-    pub fn not_granted(&self, name: &str, classes: &[Class]) -> Result<Capabilities, Error> {
+    pub fn not_granted(&self, name: &str, classes: &[Class]) -> Result<NotGranted, Error> {
         let (inspection, entry) = self.known_plugin(name)?;
         let asked = of_classes(&inspection.manifest.capabilities, classes);
-        Ok(match entry {
+        let added = entry.as_ref().is_some_and(|entry| !entry.is_built_in());
+        let capabilities = match entry {
             Some(entry) => beyond(&asked, &entry.granted.into()),
             None => Capabilities::default(),
-        })
+        };
+        Ok(NotGranted { name: name.to_owned(), inspection, added, capabilities })
     }
 
-    /// Grants what a plugin asks for in these classes. Programs become the paths that their names lead to now.
+    /// Grants what was shown to somebody who agreed to it. Programs become the paths that their names lead to now.
     ///
     /// # Errors
-    /// As [`Pcoder::known_plugin`]; `not-found` for a program that is not there; `conflict` when its bytes changed.
-    pub fn grant(&self, name: &str, classes: &[Class], pin: bool) -> Result<Capabilities, Error> {
-        let (inspection, _) = self.known_plugin(name)?;
-        let wanted = self.not_granted(name, classes)?;
-        let more = self.resolve_programs(wanted, pin)?;
+    /// `not-found` for a program that is not there; `conflict` when the plugin is another one now, or gone.
+    pub fn grant(&self, agreed: NotGranted, pin: bool) -> Result<Capabilities, Error> {
+        let NotGranted { name, inspection, added, capabilities } = agreed;
+        let changed = || {
+            Error::new(code::CONFLICT, "plugin.grant", "another pcoder changed this plugin meanwhile")
+                .subject(&name)
+                .hint("look at it with `pcoder plugin list`, and grant it again")
+        };
+        let more = self.resolve_programs(capabilities, pin)?;
         self.update_plugins(|lock| {
             // A plugin that is built in has all of it until something is taken away.
-            let Some(mut entry) = lock.take(name) else { return Ok(()) };
+            let Some(mut entry) = lock.take(&name) else { return if added { Err(changed()) } else { Ok(()) } };
             let digest = &inspection.digest;
             if entry.sha256 != *digest && !entry.is_built_in() {
-                return Err(Error::new(code::CONFLICT, "plugin.grant", "another pcoder changed this plugin meanwhile")
-                    .subject(name)
-                    .hint("look at it with `pcoder plugin list`, and grant it again"));
+                return Err(changed());
             }
             entry.sha256.clone_from(digest);
             let mut granted: Capabilities = entry.granted.clone().into();

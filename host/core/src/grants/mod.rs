@@ -19,5 +19,5 @@ pub(crate) use compile::compile;
 pub use compile::{CompileCommand, compile_child};
 pub use extent::{beyond, within};
 pub use lock::{Entry, Granted, PluginsLock};
-pub use manage::{CLASSES, classes, of_classes};
+pub use manage::{CLASSES, NotGranted, classes, of_classes};
 pub use policy::{Policies, Policy, system_place};

@@ -122,7 +122,8 @@ impl Policy {
     pub fn read(path: &Path) -> Result<Self, Error> {
         const OPERATION: &str = "policy";
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(OPERATION, &shown, &error).hint(HINT))?;
+        let bytes = std::fs::read(path).map_err(|error| Error::io(OPERATION, &shown, &error).hint(HINT))?;
+        let text = pcoder_state::text(path, bytes).map_err(|error| from_state(OPERATION, &error).hint(HINT))?;
         let wrong = |it: Diagnostic| from_state(OPERATION, &pcoder_state::Error::Invalid(it)).hint(HINT);
         let read: Text = parse(path, &text).map_err(wrong)?;
         if read.version > VERSION {

@@ -159,14 +159,14 @@ fn no_secret_is_anywhere_that_it_does_not_belong() {
 }
 
 /// GNOME's keyring on a bus of its own.
-struct Keyring {
+pub(crate) struct Keyring {
     address: String,
     folder: tempfile::TempDir,
     bus: std::process::Child,
 }
 
 impl Keyring {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         use std::io::{BufRead as _, BufReader, Write as _};
         use std::process::{Command, Stdio};
         let folder = tempfile::tempdir().expect("a folder");
@@ -199,7 +199,7 @@ impl Keyring {
         None
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let folder = self.folder.path().display().to_string();
         vec![
             ("DBUS_SESSION_BUS_ADDRESS", self.address.clone()),

@@ -116,6 +116,9 @@ fn help_of_run() {
               --no-install
                   Fail instead of downloading a missing engine
 
+              --private-tmp
+                  Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
+
           -h, --help
                   Print help (see a summary with '-h')
 

@@ -27,7 +27,7 @@ fn filters() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-const WIDER: &str = r#"
+pub(crate) const WIDER: &str = r#"
 [[net]]
 url = "http://127.0.0.1/v1"
 methods = ["GET"]
@@ -353,7 +353,7 @@ fn what_cannot_be_added_is_refused_with_the_reason_and_leaves_nothing() {
 
         exit 3
         -- stderr
-        error: No such file or directory (os error 2)
+        error: it is not there (os error 2)
           in plugin.add: [WORLD]/project/nowhere.wasm
 
         hint: give a component's file, or its `https://` address

@@ -178,7 +178,11 @@ fn errors_of_tools_that_do_not_log_in() {
     told.set("PCODER_ENGINES", store.to_str().expect("a path"));
     let script = |text: &str| {
         let listed = crate::support::finish(world.pcoder(&["engine", "list", "--json"]), "").json();
-        let version = listed["engines"].as_array().expect("a list").iter().find(|it| it["name"] == "claude");
+        let version = listed["engines"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|it| it["name"] == "claude" && it["default"] == true);
         let version = version.expect("claude")["version"].as_str().expect("a version").to_owned();
         let folder = std::fs::read_dir(store.join("engines/claude")).expect("a folder");
         let folder = folder
@@ -186,9 +190,12 @@ fn errors_of_tools_that_do_not_log_in() {
             .find(|it| it.file_name().to_string_lossy().starts_with(&version))
             .expect("its folder");
         let program = largest(&folder.path());
+        let size = program.metadata().expect("the engine").len();
         // Not written into: the file may be the real engine's under a second name.
         std::fs::remove_file(&program).expect("the engine");
-        std::fs::write(&program, format!("#!/bin/sh\n{text}\n{}\n", "#".repeat(1 << 20))).expect("a script");
+        // As long as the engine, which is what a run looks at.
+        std::fs::write(&program, format!("#!/bin/sh\n{text}\nexit 0\n")).expect("a script");
+        std::fs::File::options().write(true).open(&program).and_then(|it| it.set_len(size)).expect("its size");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     };
     script("exit 3");

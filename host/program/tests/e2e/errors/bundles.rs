@@ -21,7 +21,7 @@ fn errors_of_bundles() {
     told.fails(&["bundle", "export", "a file/bundle", "--no-engines"]);
     told.fails(&["bundle", "export", "other", "--no-engines"]);
     told.fails(&["bundle", "export", "other", "--no-engines", "--update"]);
-    told.fails(&["bundle", "export", "bundle"]).fails(&["bundle", "export", "bundle", "--engine", "emacs"]);
+    told.fails(&["bundle", "export", "bundle", "--engine", "emacs"]);
     told.fails(&["bundle", "export", "bundle", "--engine", "claude"]);
     told.fails(&["bundle", "verify"]).fails(&["bundle", "verify", "nowhere"]).fails(&["bundle", "verify", "other"]);
     told.make(&EXPORT);

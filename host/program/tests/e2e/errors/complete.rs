@@ -6,7 +6,20 @@ use std::path::Path;
 use syn::visit::Visit;
 
 /// Errors that nothing can make happen in a test of the whole program, each with the reason.
-const NOT_SHOWN: [(&str, &str); 0] = [];
+const NOT_SHOWN: [(&str, &str); 12] = [
+    ("a plugin changed while it was copied", "it was looked at a moment before"),
+    ("compiling it takes more than it may ({status})", "it takes a component that exhausts a compiler for minutes"),
+    ("it was not compiled within {} s", "the same"),
+    ("its code is larger than 1 GiB", "the same"),
+    ("nobody said how plugins are compiled here", "an embedding program forgot to; this one does not"),
+    ("the compiler cannot be limited: {error}", "a process may always lower its own limits"),
+    ("the compiler has no pipes", "it was started with them"),
+    ("the export was stopped; nothing of it is left", "between two small files; within an engine, the store says it"),
+    ("the lookup crashed", "a defect"),
+    ("the system does not say where this program is", "Linux does"),
+    ("this program was built without its plugins", "the one that is tested has them"),
+    ("this tool takes no key", "every tool that is built in takes one"),
+];
 
 /// Where errors are made, and what of them is somebody else's: sessions over ACP and the demonstration have tests of
 /// their own.
@@ -14,7 +27,7 @@ const SOURCES: [&str; 2] = ["../core/src", "../cli/src"];
 const ELSEWHERE: [&str; 3] = ["acp.rs", "demo.rs", "target.rs"];
 
 /// Names under which a message is put together before an error is made of it.
-const NAMES: [&str; 2] = ["message", "reason"];
+const NAMES: [&str; 1] = ["message"];
 
 /// The texts of the errors that a file makes, as they are written there.
 #[derive(Default)]
@@ -112,8 +125,8 @@ fn every_error_is_in_a_snapshot() {
     let mut snapshots = Vec::new();
     files(&here.join("tests/e2e/errors"), "snap", &mut snapshots);
     let shown: String = snapshots.iter().map(|it| std::fs::read_to_string(it).expect("a snapshot")).collect();
-    let lines: Vec<&str> = shown.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert!(lines.len() > 150, "the snapshots are there: {}", lines.len());
+    let lines: Vec<&str> = shown.lines().filter(|line| !line.starts_with(['$', '#'])).collect();
+    assert!(lines.len() > 500, "the snapshots are there: {}", lines.len());
 
     let mut made: BTreeMap<String, String> = BTreeMap::new();
     let mut sources = Vec::new();

@@ -50,6 +50,7 @@ fn errors_of_the_audit() {
     told.fails(&["list-tools", "--otlp-endpoint", "http://collector.example.com"]);
     told.fails(&["audit", "verify", "--head", "xyz"]);
     told.make(&["list-tools"]);
+    told.make(&["list-tools"]);
     let audit = world.path("pcoder/audit.jsonl");
     let whole = std::fs::read_to_string(&audit).expect("the audit");
     let lines: Vec<&str> = whole.lines().collect();
@@ -77,7 +78,7 @@ fn errors_of_the_audit() {
         told.note(what).fails(&["audit", "verify"]);
     }
     std::fs::write(&audit, &whole).expect("the audit");
-    told.note("as it was").fails(&["audit", "verify", "--head", &"0".repeat(64)]);
+    told.note("as it was").fails(&["audit", "verify", "--head", &"f".repeat(64)]);
     std::fs::remove_file(&audit).expect("the audit");
     std::fs::create_dir(&audit).expect("a folder in its place");
     told.note("a folder in its place").fails(&["audit", "show"]).fails(&["audit", "verify"]);
