@@ -12,6 +12,7 @@ mod plugins;
 mod templates;
 mod toolchain;
 mod vendor_wit;
+mod windows;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ usage: cargo xtask COMMAND
   templates             build the templates for plugins in JavaScript and Python, with npm and pip, into target/templates
   vendor-wit [--check]  copy the WASI contracts out of the locked Wasmtime, and the contract into the SDK; with
                         --check, only compare
+  windows               check that pcoder compiles for Windows, from any system
   help                  print this
 ";
 
@@ -63,6 +65,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
         ["templates"] => templates::build(),
+        ["windows"] => windows::check(),
         ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),
         ["vendor-wit", "--check"] => vendor_wit::run(vendor_wit::Mode::Check),
         other => Err(format!("`cargo xtask {}` is not a command\n\n{HELP}", other.join(" "))),

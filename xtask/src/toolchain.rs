@@ -53,7 +53,7 @@ const STACK: &str = "-Clink-arg=-zstack-size=131072";
 impl Toolchain {
     /// Chooses one, installing Debian's where that is possible.
     pub(crate) fn find() -> Result<Self, Failure> {
-        if active_has_target() {
+        if active_has_target(TARGET) {
             return Ok(Self::Active);
         }
         if missing_packages().is_empty() {
@@ -73,8 +73,30 @@ impl Toolchain {
         }
     }
 
-    /// A `cargo build` for the target, before packages and profile are named.
+    /// The same for another target: the active one when it has it, else Debian's, which must be there.
+    pub(crate) fn find_for(target: &str) -> Result<Self, Failure> {
+        if active_has_target(target) {
+            return Ok(Self::Active);
+        }
+        if missing_packages().is_empty() {
+            return Ok(Self::Debian);
+        }
+        install()?;
+        Ok(Self::Debian)
+    }
+
+    /// A `cargo build` for the plugins' target, before packages and profile are named.
     pub(crate) fn cargo_build(&self) -> Command {
+        let mut command = self.cargo(TARGET, &["build", "--release"]);
+        command.env("CARGO_ENCODED_RUSTFLAGS", remapped(&root(), cargo_home().as_deref()));
+        if matches!(self, Self::Debian) {
+            command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", LINKER);
+        }
+        command
+    }
+
+    /// Cargo with these words, for a target.
+    pub(crate) fn cargo(&self, target: &str, words: &[&str]) -> Command {
         let mut command = match self {
             Self::Active => Command::new("cargo"),
             Self::Debian => Command::new(CARGO),
@@ -85,14 +107,9 @@ impl Toolchain {
                 command.env_remove(name);
             }
         }
-        command.args(["build", "--release", "--target", TARGET]);
-        command.env("CARGO_ENCODED_RUSTFLAGS", remapped(&root(), cargo_home().as_deref()));
+        command.args(words).args(["--target", target]);
         if matches!(self, Self::Debian) {
-            command
-                .args(["-Z", "build-std=std,panic_abort"])
-                .env("RUSTC", RUSTC)
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", LINKER);
+            command.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1");
         }
         command
     }
@@ -113,9 +130,9 @@ fn cargo_home() -> Option<PathBuf> {
     named.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }
 
-fn active_has_target() -> bool {
+fn active_has_target(target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let Ok(output) = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output() else {
+    let Ok(output) = Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output() else {
         return false;
     };
     let folder = String::from_utf8_lossy(&output.stdout);

@@ -267,6 +267,7 @@ impl Pcoder {
 pub struct PastedLogin<'a> {
     pcoder: &'a Pcoder,
     authorization: pcoder_oauth::Authorization,
+    http: pcoder_oauth::Http,
 }
 
 impl PastedLogin<'_> {
@@ -280,8 +281,8 @@ impl PastedLogin<'_> {
     /// # Errors
     /// `invalid` for what is no code, `unauthenticated` when it is refused, those of the network and of files.
     pub async fn finish(self, code: &str) -> Result<(), Error> {
-        let (http, clock) = (self.pcoder.claude_http()?, pcoder_oauth::Clock::system());
-        let tokens = self.authorization.finish(code, &http, &clock).await.map_err(|error| from_oauth(&error))?;
+        let clock = pcoder_oauth::Clock::system();
+        let tokens = self.authorization.finish(code, &self.http, &clock).await.map_err(|error| from_oauth(&error))?;
         let file = CredentialsFile::new(self.pcoder.config_folder(CLAUDE)?.join(".credentials.json"));
         {
             // Against a run that is about to renew the login before this one.
@@ -309,7 +310,8 @@ impl Pcoder {
         }
         let service = self.claude_service()?;
         let authorization = pcoder_oauth::Authorization::begin(&service).map_err(|error| from_oauth(&error))?;
-        Ok(PastedLogin { pcoder: self, authorization })
+        // What is wrong with the network's settings is said before anybody opens a page.
+        Ok(PastedLogin { pcoder: self, authorization, http: self.claude_http()? })
     }
 
     /// Makes a tool use the login in its own folder from now on.

@@ -2,7 +2,7 @@
 //! How it is made is in [`pcoder_runtime::process`]; here it is decided who gets one.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use pcoder_runtime::Error;
@@ -34,7 +34,8 @@ pub struct PrivateTmpCommand {
 }
 
 const OPERATION: &str = "run";
-const HINT: &str = "leave `--private-tmp` out. It takes Linux, and root or user namespaces that may mount";
+const HINT: &str = "leave `--private-tmp` out. It takes Linux, root or user namespaces that may mount, and a machine \
+                    that is this one";
 
 impl Pcoder {
     /// Says how a `/tmp` of a run's own is made. Without it, there is none.
@@ -43,12 +44,17 @@ impl Pcoder {
     }
 
     /// What starts a run's command. `sockets`: it gets a folder for sockets in there, because the one that this process
-    /// keeps cannot be seen from a user namespace.
-    pub(crate) async fn starter(&self, wanted: PrivateTmp, sockets: bool) -> Result<Option<Starter>, Error> {
+    /// keeps cannot be seen from a user namespace. `kept`: the folders in which what is made has to last.
+    pub(crate) async fn starter(
+        &self,
+        wanted: PrivateTmp,
+        sockets: bool,
+        kept: &[&Path],
+    ) -> Result<Option<Starter>, Error> {
         if wanted == PrivateTmp::No {
             return Ok(None);
         }
-        match (self.try_private_tmp().await, wanted) {
+        match (self.try_private_tmp(kept).await, wanted) {
             (Ok(command), _) => {
                 let sockets = sockets.then(|| OsString::from("--sockets"));
                 let args = command.args.into_iter().chain(sockets).chain([OsString::from("--")]).collect();
@@ -62,11 +68,20 @@ impl Pcoder {
         }
     }
 
-    async fn try_private_tmp(&self) -> Result<PrivateTmpCommand, Error> {
+    async fn try_private_tmp(&self, kept: &[&Path]) -> Result<PrivateTmpCommand, Error> {
         let unsupported = |why: &str| Error::new(code::UNSUPPORTED, OPERATION, why).hint(HINT);
         let Some(command) = self.private_tmp.get().filter(|_| cfg!(target_os = "linux")) else {
-            return Err(unsupported("a `/tmp` of its own is had on Linux only"));
+            return Err(unsupported("a `/tmp` of its own is not to be had here"));
         };
+        let real = |path: &Path| path.canonicalize().ok();
+        if let Some(folder) =
+            kept.iter().find(|folder| real(folder).is_some() && real(folder) == real(Path::new("/tmp")))
+        {
+            let message = "what is made in this folder would be gone: it is `/tmp` itself";
+            return Err(Error::new(code::INVALID, OPERATION, message)
+                .subject(folder.display().to_string())
+                .hint("choose a folder in it, `--project FOLDER`, or leave `--private-tmp` out"));
+        }
         let mut probe = tokio::process::Command::new(&command.program);
         probe.args(&command.args).arg("--probe").env_clear().stdin(Stdio::null()).kill_on_drop(true);
         let probed = probe.output().await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcoder_runtime::call::{CallContext, Called};
+use pcoder_runtime::call::{CallContext, Called, Starter};
 use pcoder_runtime::contract::agent::{AgentInfo, AuthState, Launch};
 use pcoder_runtime::contract::provider::BootOptions;
 use pcoder_runtime::contract::{CommandSpec, ExitStatus, Output, Setting};
@@ -24,6 +24,9 @@ use crate::layout::absolute;
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::{Profile, RunLimits};
 use crate::run_surroundings::RunSurroundings;
+
+/// What a provider says whose paths are this machine's own.
+pub(crate) const HOST_PATHS: &str = "host-paths";
 
 /// What is to be run, and where.
 #[derive(Clone, Debug)]
@@ -308,6 +311,7 @@ impl Prepared<'_> {
         // Behind everything that the plugin says, which never hears of it.
         spec.env.extend(self.surroundings.key.clone());
         let provider = self.provider.provider()?;
+        let starter = self.starter().await?;
         let boot = BootOptions {
             image: None,
             name: None,
@@ -317,7 +321,6 @@ impl Prepared<'_> {
             options: Vec::new(),
         };
         let instance = provider.boot(self.context(), &boot).await?;
-        let starter = self.pcoder.starter(self.request.private_tmp, self.surroundings.has_sockets()).await?;
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let context = CallContext {
             called: Called {
@@ -345,6 +348,22 @@ impl Prepared<'_> {
             }
             _ => error,
         })
+    }
+
+    /// What starts the command, where it is to have a `/tmp` of its own: on this machine, whatever the provider does.
+    async fn starter(&self) -> Result<Option<Starter>, Error> {
+        let wanted = self.request.private_tmp;
+        if wanted == PrivateTmp::Required {
+            let info = self.provider.provider()?.info(self.context()).await?;
+            if !info.features.iter().any(|it| it == HOST_PATHS) {
+                let message = "this provider does not say that it runs commands on this machine";
+                return Err(Error::new(code::UNSUPPORTED, "run", message)
+                    .subject(&self.request.provider)
+                    .hint("leave `--private-tmp` out, or choose another provider: `--provider local`"));
+            }
+        }
+        let kept = [Path::new(&self.project), &self.home];
+        self.pcoder.starter(wanted, self.surroundings.has_sockets(), &kept).await
     }
 
     /// What a call into the provider gets: it may have been granted the project's folder.

@@ -174,7 +174,10 @@ impl Pcoder {
                     Err(error) => tracing::warn!("the login of `{tool}` was not renewed: {error}; {}", error.hint()),
                 }
             }
-            Err(error) => tracing::warn!("the login of `{tool}` cannot be renewed: {}", error.message),
+            Err(error) => {
+                let hint = error.hint.as_deref().unwrap_or_default();
+                tracing::warn!("the login of `{tool}` cannot be renewed: {}; {hint}", error.message);
+            }
         }
     }
 

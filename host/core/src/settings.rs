@@ -155,7 +155,7 @@ impl Document for UserSettings {
     fn check(&self) -> Result<(), String> {
         match self.secrets.iter().find(|(_, reference)| !reference.is_secret()) {
             Some((name, _)) => Err(format!(
-                "the secret `{}` is written out, and has to be named by where it comes from: env:, file:, keyring: or \
+                "`secrets.{}` is written out, and has to be named by where it comes from: env:, file:, keyring: or \
                  command:",
                 name.as_str()
             )),

@@ -271,9 +271,13 @@ fn proxies(npm: &NpmConfig, environment: &Environment) -> Result<Proxies> {
         }
         None => {
             let from = |name: &str| environment.text(name).map(|text| proxy_address(name, text)).transpose();
-            let http = from("HTTP_PROXY")?;
-            let all = from("ALL_PROXY")?;
-            (from("HTTPS_PROXY")?.or_else(|| http.clone()).or_else(|| all.clone()), http.or(all))
+            let (https, http) = (from("HTTPS_PROXY")?, from("HTTP_PROXY")?);
+            // It is often of a kind that is not known here (`socks5://`). That is in nobody's way who named another.
+            let all = match from("ALL_PROXY") {
+                Err(_) if https.is_some() || http.is_some() => None,
+                all => all?,
+            };
+            (https.or_else(|| http.clone()).or_else(|| all.clone()), http.or(all))
         }
     };
     let except = npm.get("noproxy").or_else(|| environment.text("NO_PROXY")).map(str::to_owned);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, NoProxy, Proxy, Url};
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ pub struct ClientOptions {
     pub proxies: Proxies,
     /// Certificates that are trusted beside the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Whether certificates are loaded. A client for nothing but plain `http` needs none, and the system may have none.
+    pub certificates: bool,
 }
 
 /// Proxies. Their addresses may hold a password, so `Debug` says only whether there is one.
@@ -43,6 +45,7 @@ impl Default for ClientOptions {
             connect: Duration::from_secs(10),
             proxies: Proxies::default(),
             extra_roots: Vec::new(),
+            certificates: true,
         }
     }
 }
@@ -80,15 +83,15 @@ impl ClientOptions {
 
     fn tls(&self) -> Result<ClientConfig> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier::new_with_extra_roots(self.extra_roots.iter().cloned(), Arc::clone(&provider))
-            .map_err(|error| Error::new("the certificates", error.to_string()))?;
-        let tls = ClientConfig::builder_with_provider(provider)
+        let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::new("TLS", error.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(tls)
+            .map_err(|error| Error::new("TLS", error.to_string()))?;
+        if !self.certificates {
+            return Ok(tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+        }
+        let verifier = Verifier::new_with_extra_roots(self.extra_roots.iter().cloned(), provider)
+            .map_err(|error| Error::new("the certificates", error.to_string()))?;
+        Ok(tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
     }
 }
 

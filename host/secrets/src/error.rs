@@ -10,7 +10,7 @@ use crate::{MAX_LENGTH, Source};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The forms of a reference, for messages.
-const FORMS: &str = "env:NAME, file:PATH, keyring:NAME, command:LINE or value:TEXT";
+const FORMS: &str = "env:NAME, file:PATH, keyring:NAME or command:LINE";
 
 /// What went wrong, and with which reference. A `subject` is as [`Reference::subject`](crate::Reference::subject) says.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 pub struct Diagnostic {
     /// The file.
     pub path: PathBuf,
-    /// The line, from 1.
+    /// The line, from 1. 0 where it is the whole that is wrong, and no line of it.
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
@@ -32,8 +32,38 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// Something wrong with a field, the first that the message names (`` `key` ``, `` `secrets.KEY` ``), at its line; with the
+    /// whole where there is no such line.
+    pub fn of_field(path: &Path, text: &str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let name = message.split('`').nth(1).and_then(|name| name.rsplit('.').next()).unwrap_or_default();
+        let is_field = |line: &str| {
+            let header = line.trim_end().strip_suffix(']').is_some_and(|it| it.ends_with(name));
+            header || line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        let mut begin = 0;
+        for line in text.split_inclusive('\n').filter(|_| !name.is_empty()) {
+            let indent = line.len() - line.trim_start().len();
+            if is_field(line.trim_start()) {
+                return Self::at(path, text, begin + indent, message);
+            }
+            begin += line.len();
+        }
+        Self::whole(path, message)
+    }
+
+    /// Something wrong with what a text says, and with no place in it.
+    pub fn whole(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.to_path_buf(), line: 0, column: 0, message: message.into() }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return f.write_str(&self.message);
+        }
         write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
     }
 }
@@ -65,6 +95,17 @@ mod tests {
 
     fn wrong(text: &str) -> String {
         parse::<Sample>(Path::new("/x/sample.toml"), text).expect_err("wrong").to_string()
+    }
+
+    #[test]
+    fn a_field_is_found_where_it_is_written() {
+        let text = "tool = \"claude\"\n\n[secrets]\n  KEY = \"x\"\n[tool.claude]\n";
+        let shown = |message: &str| Diagnostic::of_field(Path::new("/x"), text, message).to_string();
+        assert_eq!(shown("`tool` is wrong"), "line 1, column 1: `tool` is wrong");
+        assert_eq!(shown("`secrets.KEY` is wrong"), "line 4, column 3: `secrets.KEY` is wrong");
+        assert_eq!(shown("the key of `claude` is wrong"), "line 5, column 1: the key of `claude` is wrong");
+        assert_eq!(shown("`model` is missing"), "`model` is missing");
+        assert_eq!(shown("nothing is right"), "nothing is right");
     }
 
     #[test]

@@ -196,13 +196,13 @@ fn from_text<T: Document>(path: &Path, text: &str) -> Result<(T, i64)> {
     } else {
         let mut table = table;
         for from in version..T::VERSION {
-            table = T::migrate(from, table).map_err(|message| invalid(Diagnostic::at(path, text, 0, message)))?;
+            table = T::migrate(from, table).map_err(|message| invalid(Diagnostic::whole(path, message)))?;
         }
         table.try_into().map_err(|error: toml::de::Error| {
             invalid(Diagnostic::at(path, text, 0, format!("of version {version}: {}", error.message())))
         })?
     };
-    document.check().map_err(|message| invalid(Diagnostic::at(path, text, 0, message)))?;
+    document.check().map_err(|message| invalid(Diagnostic::of_field(path, text, message)))?;
     Ok((document, version))
 }
 
@@ -333,7 +333,7 @@ mod tests {
             ("version = 2\nage = 3\n", "line 2, column 1: unknown field `age`, expected `names`"),
             ("version = \"two\"\n", "line 1, column 1: `version` is \"two\", expected a whole number from 1"),
             ("names = [", "line 1, column 10: unclosed array"),
-            ("version = 2\nnames = [\"\"]\n", "line 1, column 1: a pet has no name"),
+            ("version = 2\nnames = [\"\"]\n", "a pet has no name"),
         ] {
             fs::write(file.path(), text).expect("a file");
             let first = file.read().expect_err("broken").to_string();

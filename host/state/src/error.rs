@@ -68,6 +68,7 @@ impl Error {
     /// What the user can do.
     pub fn hint(&self) -> String {
         match self {
+            Self::Invalid(Diagnostic { line: 0, .. }) => "correct the file; nothing was changed in it".to_owned(),
             Self::Invalid(_) => "correct that line; nothing was changed in the file".to_owned(),
             Self::Newer { .. } => "use the newer pcoder; nothing was changed in the file".to_owned(),
             Self::Busy { .. } => "wait for the other pcoder, or end it".to_owned(),

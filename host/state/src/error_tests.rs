@@ -28,6 +28,7 @@ fn errors() -> Vec<Error> {
     let text = "tool = \"claude\"\ncolour = 1\n";
     vec![
         Error::Invalid(Diagnostic::at(&path(), text, 16, "unknown field `colour`, expected `tool`")),
+        Error::Invalid(Diagnostic::whole(&path(), "nothing in it is right")),
         Error::Newer { path: path(), found: 3, known: 2 },
         io("write", ErrorKind::StorageFull),
         io("write", ErrorKind::QuotaExceeded),

@@ -3,8 +3,8 @@
 //! Some programs write to `/tmp` by that name, whatever `TMPDIR` is: Codex' sandbox for Linux makes a folder there, by
 //! design (`codex-rs/uds/src/daemon_directory.rs` in its sources: it "must not depend on HOME, TMPDIR, CODEX_HOME, or
 //! command settings"). Where nothing may be left on a machine, they get another `/tmp`. Whatever is in the real one is
-//! there too, mounted one by one, so that sockets in it work and a project in it stays a real one; what is made beside
-//! it is in memory.
+//! there too, mounted one by one (but for links of others), so that sockets in it work and a project in it stays a real
+//! one; what is made beside it is in memory.
 //!
 //! It takes a mount namespace, and who is not root needs a user namespace for that, in which `sudo` does not work and
 //! the files of others belong to nobody. So it is done for those who ask for it, and not for everybody.
@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -25,7 +25,7 @@ use crate::error::{Error, code};
 const TMP: &str = "/tmp";
 const NOTHING: Option<&str> = None;
 
-/// More entries than this are not mounted one by one; nobody's `/tmp` has as many.
+/// More entries than this are not mounted one by one.
 const MOST: usize = 4096;
 
 /// Gives this process, and all that it starts, a `/tmp` of their own. Returns a folder in there that is its user's
@@ -65,7 +65,7 @@ pub fn enter() -> Result<PathBuf, Error> {
 }
 
 fn refused(doing: &str, why: impl std::fmt::Display) -> Error {
-    let message = format!("this system gives nobody a `/tmp` of their own: cannot {doing}: {why}");
+    let message = format!("it cannot have a `/tmp` of its own: cannot {doing}: {why}");
     Error::new(code::UNSUPPORTED, "private-tmp", message)
 }
 
@@ -89,15 +89,19 @@ fn entries(folder: &Path) -> io::Result<Vec<OsString>> {
         fs::read_dir(folder)?.take(MOST + 1).map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
     match names.len() {
         0..=MOST => Ok(names),
-        _ => Err(io::Error::other(format!("there is more in it than {MOST} entries"))),
+        _ => Err(io::Error::other(format!("there is more in it than {MOST} entries; remove what is not needed"))),
     }
 }
 
 /// Makes something of the real `/tmp` appear in the new one.
 fn bring(from: &Path, to: &Path) -> io::Result<()> {
-    let kind = fs::symlink_metadata(from)?.file_type();
+    let data = fs::symlink_metadata(from)?;
+    let kind = data.file_type();
     if kind.is_symlink() {
-        return symlink(fs::read_link(from)?, to);
+        // Made anew it would be this user's, and Linux follows those of others in such a folder for nobody
+        // (`fs.protected_symlinks`): it stays where it is.
+        let own = data.uid() == rustix::process::geteuid().as_raw();
+        return if own { symlink(fs::read_link(from)?, to) } else { Ok(()) };
     }
     let unmake: fn(&Path) -> io::Result<()> = if kind.is_dir() {
         fs::create_dir(to)?;

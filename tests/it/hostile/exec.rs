@@ -1,6 +1,6 @@
 //! Programs that were not granted, and arguments that were not.
 
-use pcoder_runtime::call::CallContext;
+use pcoder_runtime::call::{CallContext, Starter};
 use pcoder_runtime::contract::{CommandSpec, ExitStatus, Setting};
 use pcoder_tests::{Grant, House, argv, called};
 
@@ -205,6 +205,31 @@ async fn the_command_of_the_call_runs_as_it_is_and_every_forgery_is_denied() {
     let error = provider.exec(with_environment(), "run twice", &command(), nothing()).await.expect_err("once");
     assert!(error.is("conflict"), "{error:?}");
     house.goes_on().await;
+}
+
+/// A starter is the host's: it starts the command of the call, after that was compared, and nothing else.
+#[tokio::test]
+async fn a_starter_starts_the_command_of_the_call_and_no_other() {
+    let starter = || {
+        let mut context = called(&command());
+        context.called.starter =
+            Some(Starter { program: "/bin/echo".into(), args: ["started".into(), "--".into()].into() });
+        context
+    };
+    let house = House::provider(AS_CALLED, Grant::All);
+    let provider = house.plugin.provider().expect("a provider");
+    let (stdio, reader) = piped();
+    let error = provider.exec(starter(), "argument", &command(), stdio).await.expect_err("denied");
+    assert!(error.is("denied"), "{error:?}");
+    assert_eq!(read_to_end(reader).await, "");
+    let (stdio, reader) = piped();
+    provider.exec(starter(), "as it is", &command(), stdio).await.expect("it runs");
+    let said = read_to_end(reader).await;
+    assert!(said.starts_with("started -- /") && said.contains("sh -c"), "{said}");
+
+    let house = House::provider(ECHO, Grant::All);
+    let answer = house.step(starter(), &["process.capture", "/bin/echo", "say", "hi"]).await;
+    assert_eq!(answer, "ok 0 say hi\n", "granted by name, it is started as it is");
 }
 
 #[tokio::test]

@@ -1,15 +1,14 @@
 //! Requests to the collector, and which failures are worth another try.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use pcoder_http::{ClientOptions, reason, retry_after};
 use prost::Message;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response, StatusCode, Url};
-use rustls_platform_verifier::Verifier;
 
 use crate::error::{Error, Result};
 
@@ -34,28 +33,10 @@ enum Failure {
 
 impl Collector {
     pub(crate) fn new(base: &Url) -> Result<Self> {
-        let invalid = |reason: String| Error::Endpoint { reason };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid(error.to_string()))?;
-        let tls = if base.scheme() == "https" {
-            let verifier = Verifier::new(provider)
-                .map_err(|error| invalid(format!("the system's certificates cannot be used: {error}")))?;
-            tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-        } else {
-            // No certificate is needed, and the system may have none.
-            tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        };
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            // The environment is not ours to read, and the audit goes to the one address that was named.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(PATIENCE)
-            .build()
-            .map_err(|error| invalid(error.without_url().to_string()))?;
+        // Not by a proxy: the audit goes to the one address that was named.
+        let options =
+            ClientOptions { connect: CONNECT, certificates: base.scheme() == "https", ..ClientOptions::default() };
+        let client = options.build().map_err(|error| Error::Endpoint { reason: error.to_string() })?;
         let below = |path: &str| {
             let mut url = base.clone();
             url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
@@ -100,8 +81,9 @@ impl Collector {
     }
 
     async fn once<T: Message + Default>(&self, url: &Url, body: Vec<u8>) -> Result<T, Failure> {
-        let again = |error: reqwest::Error| Failure::Again { reason: in_words(&error.without_url()), after: None };
+        let again = |error: reqwest::Error| Failure::Again { reason: reason(error), after: None };
         let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-protobuf").body(body);
+        let request = request.timeout(PATIENCE);
         let mut response = request.send().await.map_err(again)?;
         let status = response.status();
         if !status.is_success() {
@@ -127,21 +109,8 @@ fn judge(status: StatusCode, response: &Response) -> Failure {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => {
-            let after = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
-            Failure::Again { reason, after: after.map(Duration::from_secs) }
+            Failure::Again { reason, after: retry_after(response.headers(), SystemTime::now()) }
         }
         _ => Failure::Fatal(reason),
     }
-}
-
-/// The error with its causes, where the system's own words are.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words.push_str(": ");
-        words.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    words
 }

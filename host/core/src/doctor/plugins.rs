@@ -6,11 +6,9 @@ use pcoder_runtime::manifest::Kind;
 use super::Job;
 use super::record::Finding;
 use crate::Pcoder;
+use crate::run::HOST_PATHS;
 
 const CATEGORY: &str = "plugins";
-
-/// What a provider says whose paths are this machine's own.
-const HOST_PATHS: &str = "host-paths";
 
 /// What is said of what a policy keeps from running that cannot be read.
 pub(super) const NO_POLICY: &str = "not looked at as long as a policy cannot be read";

@@ -134,7 +134,7 @@ fn a_profile_of_another_tool_or_none_is_refused() {
     insta::assert_snapshot!(pcoder(&world, &pasted).shown(), @r"
         exit 2
         -- stderr
-        error: this is no reference to a secret, expected env:NAME, file:PATH, keyring:NAME, command:LINE or value:TEXT; secrets are only taken by reference
+        error: this is no reference to a secret, expected env:NAME, file:PATH, keyring:NAME or command:LINE; secrets are only taken by reference
           in profile.create
 
         hint: put the secret into an environment variable, a file or the keyring, and write where it is, such as `env:NAME`. If it was in a file that others see, replace it
@@ -256,7 +256,7 @@ fn an_unknown_tool_or_source_is_refused() {
     insta::assert_snapshot!(pcoder(&world, &["auth", "login", "claude", "--api-key", "vault:work"]).shown(), @r"
         exit 2
         -- stderr
-        error: unknown secret source `vault`, expected env:NAME, file:PATH, keyring:NAME, command:LINE or value:TEXT
+        error: unknown secret source `vault`, expected env:NAME, file:PATH, keyring:NAME or command:LINE
           in auth.login
 
         hint: write where the secret is, such as `env:NAME`, or have a program fetch it: `command:LINE`

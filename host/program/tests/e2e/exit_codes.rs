@@ -12,7 +12,8 @@ fn filters() -> Vec<(&'static str, &'static str)> {
     vec![("[0-9a-f]{64}", "[DIGEST]"), (r"\S*e2e-\w+", "[WORLD]")]
 }
 
-/// The codes of the table in README.md. 130 is pinned where signals are, 128+N and the tool's own code where it runs.
+/// The codes of the table in README.md. 130 is in the snapshot of an export that is stopped (`errors/bundles.rs`), the
+/// words of 4 in that of engines (`errors/runs.rs`); 128+N and the tool's own code are pinned where tools run.
 #[test]
 fn every_documented_exit_code() {
     let world = World::without_engines();
@@ -50,7 +51,7 @@ fn every_documented_exit_code() {
         let outcome = pcoder(args);
         let message_differs = args.contains(&"install");
         if message_differs {
-            // Of the network, every system says something else.
+            // Of the network, every system says something else; Linux' words are with the other errors.
             assert_eq!(outcome.code, Some(code), "{outcome:#?}");
             continue;
         }

@@ -135,6 +135,9 @@ fn a_folder_that_was_moved_runs_offline_for_somebody_else_and_writes_nowhere_els
         eprintln!("notice: the same user runs it, because only root can become another one");
     }
     add(&[bundle.join("pcoder").to_str().expect("a path"), "demo", "--json"]);
+    // Where nobody has namespaces, Codex' folder in `/tmp` is made; then the other agent is looked at alone.
+    let both = crate::private_tmp::possible(&world);
+    add(if both { &[] } else { &["claude"] });
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env_clear().current_dir("/");
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LANG", "C.UTF-8").env("TERM", "xterm");
@@ -142,7 +145,7 @@ fn a_folder_that_was_moved_runs_offline_for_somebody_else_and_writes_nowhere_els
     let outcome = finish(command, "");
     let shown = outcome.printed();
     let shown: Value = serde_json::from_str(shown).expect("JSON");
-    assert_eq!(shown["shown"].as_array().map(Vec::len), Some(10), "{shown}");
+    assert_eq!(shown["shown"].as_array().map(Vec::len), Some(if both { 10 } else { 5 }), "{shown}");
 
     let written = trace::read(&traces, Path::new("/"));
     let inside = written.iter().filter(|it| it.path.starts_with(&bundle)).count();

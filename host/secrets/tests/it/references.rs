@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::{reference, resolver, value, wrong};
 
-const FORMS: &str = "env:NAME, file:PATH, keyring:NAME, command:LINE or value:TEXT";
+const FORMS: &str = "env:NAME, file:PATH, keyring:NAME or command:LINE";
 
 fn refused(text: &str) -> String {
     text.parse::<Reference>().expect_err(text).to_string()

@@ -161,6 +161,11 @@ fn errors_of_logins() {
         told.note(what).set("PCODER_CLAUDE_TOKEN_URL", answering(status, more, body)).paste_fails();
     }
     told.note("nobody is there").set("PCODER_CLAUDE_TOKEN_URL", "http://127.0.0.1:9/").paste_fails();
+    // The user's proxy is asked, and nobody is by another way.
+    let proxy = answering("403 Forbidden", "", "");
+    told.set("HTTPS_PROXY", proxy.trim_end_matches("/token"));
+    told.set("PCODER_CLAUDE_TOKEN_URL", "https://login.example.com/token");
+    told.note("a proxy that lets nobody through").paste_fails();
     told.are("logins");
 }
 
@@ -171,9 +176,12 @@ fn errors_of_tools_that_do_not_log_in() {
     let mut told = Told::new(&world);
     let store = world.path("store");
     let whole = std::env::var_os("PCODER_TEST_ENGINES").expect("the engines");
-    let copied = std::process::Command::new("cp").arg("-al").arg(&whole).arg(&store).status();
-    let copied = copied.is_ok_and(|status| status.success())
-        || std::process::Command::new("cp").arg("-a").arg(&whole).arg(&store).status().expect("cp runs").success();
+    let copy = |how: &str| {
+        drop(std::fs::remove_dir_all(&store));
+        std::process::Command::new("cp").arg(how).arg(&whole).arg(&store).status().is_ok_and(|it| it.success())
+    };
+    // By links, where they are on one disk.
+    let copied = copy("-al") || copy("-a");
     assert!(copied, "a copy of the engines");
     told.set("PCODER_ENGINES", store.to_str().expect("a path"));
     let script = |text: &str| {

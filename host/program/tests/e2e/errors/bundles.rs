@@ -33,6 +33,7 @@ fn errors_of_bundles() {
         ("the list was cut", whole[..whole.len() / 2].to_owned()),
         ("the list is of a newer pcoder", whole.replacen("\"format\": 1", "\"format\": 99", 1)),
         ("the list is none", "[]".to_owned()),
+        ("the list is too large", " ".repeat((16 << 20) + 1)),
     ] {
         std::fs::write(&list, text).expect("a list");
         told.note(what).fails(&["bundle", "verify", "bundle"]);

@@ -76,6 +76,11 @@ fn errors_of_plugins_that_another_changes_meanwhile() {
     asked.press("y");
     told.note("pcoder plugin add two.wasm, agreed to after another version had been added").screen(&mut asked);
 
+    let mut asked = Terminal::start(&world, &["plugin", "add", "two.wasm"]);
+    asked.wait_for_text("[y/N]");
+    asked.press("n");
+    told.note("pcoder plugin add two.wasm, not agreed to").screen(&mut asked);
+
     told.make(&["plugin", "revoke", "provider-thirdparty"]);
     let mut asked = Terminal::start(&world, &["plugin", "grant", "provider-thirdparty"]);
     asked.wait_for_text("[y/N]");

@@ -105,6 +105,7 @@ impl<'a> Told<'a> {
             (r"has 7 bytes, not [0-9]+", "has 7 bytes, not [SIZE]"),
             (r"offset 0x[0-9a-f]+", "offset [OFFSET]"),
             (r"linux-(x64|arm64)", "[PLATFORM]"),
+            (r"at line \d+ column \d+", "at [PLACE]"),
         ];
         let engines = std::env::var("PCODER_TEST_ENGINES").unwrap_or_else(|_| "no engines".to_owned());
         let text = self.text.replace(&engines, "[ENGINES]");

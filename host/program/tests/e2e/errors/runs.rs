@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::{Told, largest};
+use crate::component::{PLAIN, third_party};
 use crate::support::{World, finish};
 
 #[test]
@@ -25,16 +26,30 @@ fn errors_of_runs() {
     told.without = &["HOME", "USERPROFILE"];
     told.note("no home").fails(&["run", "claude", "--", "-p"]);
     told.without = &[];
-    // Whoever is root in a namespace may forbid himself another one.
-    let script = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$0\" run claude --private-tmp -- -p";
-    let without = world.command("unshare", &["-Ur", "sh", "-c", script, env!("CARGO_BIN_EXE_pcoder")]);
-    told.fails_as("run claude --private-tmp -- -p", without, "");
     told.fails(&["demo", "emacs"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let command = told.command(&["demo", "--serve", "--port", &port]);
     told.fails_as("demo --serve --port [one that another program has]", command, "");
     told.are("runs");
+}
+
+#[test]
+fn errors_of_a_tmp_of_its_own() {
+    let world = World::new();
+    if !crate::private_tmp::possible(&world) {
+        return;
+    }
+    let mut told = Told::new(&world);
+    // Whoever is root in a namespace may forbid himself another one.
+    let script = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$0\" run claude --private-tmp -- -p";
+    let without = world.command("unshare", &["-Ur", "sh", "-c", script, env!("CARGO_BIN_EXE_pcoder")]);
+    told.fails_as("run claude --private-tmp -- -p", without, "");
+    told.fails(&["run", "claude", "--private-tmp", "--project", "/tmp", "--", "-p"]);
+    third_party(&world.path("project"), "it.wasm", "1.0.0", PLAIN);
+    told.make(&["plugin", "add", "it.wasm", "--yes"]);
+    told.fails(&["run", "claude", "--private-tmp", "--provider", "thirdparty", "--", "-p"]);
+    told.are("private-tmp");
 }
 
 #[test]
