@@ -12,6 +12,9 @@ pub(crate) fn test() -> Result<(), Failure> {
     crate::debian::openssh()?;
     crate::debian::keyring()?;
     crate::debian::strace()?;
+    if cfg!(target_os = "linux") && crate::debian::on_path("apt-get") {
+        crate::debian::exfat()?;
+    }
     let program = build()?;
     // Nobody should need two more languages to see that pcoder works. The project's own checks leave nothing out.
     let left_out = crate::templates::missing_tools().filter(|_| std::env::var_os("CI").is_none());

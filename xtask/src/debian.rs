@@ -94,6 +94,22 @@ pub(crate) fn strace() -> Result<(), Failure> {
     install(&PACKAGES, "strace for the tests", missing, &advice)
 }
 
+/// The file system that most sticks have, as a program: the tests mount one where they may.
+pub(crate) fn exfat() -> Result<(), Failure> {
+    const PACKAGES: [&str; 2] = ["exfat-fuse", "exfatprogs"];
+    // On nobody's `PATH` but root's, who alone mounts.
+    let there = |name: &str| ["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|it| Path::new(it).join(name).exists());
+    let missing = || {
+        let found = [there("mount.exfat-fuse"), there("mkfs.exfat")];
+        PACKAGES.into_iter().zip(found).filter_map(|(package, found)| (!found).then_some(package)).collect()
+    };
+    let missing_now: Vec<&str> = missing();
+    if missing_now.is_empty() || !is_root() {
+        return Ok(());
+    }
+    install(&PACKAGES, "exFAT for the tests", missing, &format!("on Debian, run\n\n    {}", install_command(&PACKAGES)))
+}
+
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

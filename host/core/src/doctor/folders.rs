@@ -129,6 +129,9 @@ fn permissions(pcoder: &Pcoder) -> Finding {
             "they are those of the user's folder"
         });
     }
+    if super::host::has_none(&pcoder.layout().data) {
+        return Finding::ok("their file system has no permissions");
+    }
     let list: Vec<String> = loose.iter().map(|it| format!("{} ({:04o})", it.path.display(), it.mode)).collect();
     Finding::warning(
         list.join(", "),

@@ -119,6 +119,12 @@ fn permissions(folder: &Path) -> Finding {
     }
 }
 
+/// Whether the file system of a folder has none: a finding of its own, and not one of every file in it.
+pub(super) fn has_none(folder: &Path) -> bool {
+    let tried = nearest(folder).map(|place| tempfile::tempfile_in(place).and_then(|file| has_permissions(&file)));
+    matches!(tried, Some(Ok(false)))
+}
+
 #[cfg(unix)]
 fn has_permissions(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -19,6 +19,8 @@ mod doctor;
 mod engines;
 #[cfg(target_os = "linux")]
 mod errors;
+#[cfg(target_os = "linux")]
+mod exfat;
 mod exit_codes;
 mod manual;
 #[cfg(target_os = "linux")]
