@@ -226,15 +226,21 @@ pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     buffer: Vec<u8>,
+    /// A line without its end was read. It is the last one, also when whoever was writing it has finished meanwhile: what
+    /// would be read next is its other half.
+    over: bool,
 }
 
 impl<R: BufRead> Lines<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, number: 0, buffer: Vec::new() }
+        Self { reader, number: 0, buffer: Vec::new(), over: false }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Raw<'_>>> {
         self.buffer.clear();
+        if self.over {
+            return Ok(None);
+        }
         let limit = MAX_LINE as u64 + 1;
         if (&mut self.reader).take(limit).read_until(b'\n', &mut self.buffer)? == 0 {
             return Ok(None);
@@ -243,6 +249,8 @@ impl<R: BufRead> Lines<R> {
         let ended = self.buffer.pop_if(|it| *it == b'\n').is_some();
         if !ended && self.buffer.len() > MAX_LINE {
             self.reader.skip_until(b'\n')?;
+        } else {
+            self.over = !ended;
         }
         Ok(Some(Raw { number: self.number, bytes: &self.buffer }))
     }
@@ -256,6 +264,27 @@ mod tests {
         let mut line = Vec::new();
         let place = write(&mut line, before, after_torn, &body(record).expect("a record")).expect("written");
         (String::from_utf8(line).expect("text"), place)
+    }
+
+    /// A file in which a line is finished after half of it was read.
+    struct Growing(Vec<&'static [u8]>);
+
+    impl std::io::Read for Growing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let part = if self.0.is_empty() { &[][..] } else { self.0.remove(0) };
+            buffer[..part.len()].copy_from_slice(part);
+            Ok(part.len())
+        }
+    }
+
+    #[test]
+    fn the_other_half_of_a_line_that_was_being_written_is_no_line() {
+        let mut lines = Lines::new(io::BufReader::new(Growing(vec![b"one\ntw", b"", b"o\nthree\n"])));
+        let mut read = Vec::new();
+        while let Some(line) = lines.next().expect("no error") {
+            read.push((line.number, line.bytes.to_vec()));
+        }
+        assert_eq!(read, [(1, b"one".to_vec()), (2, b"tw".to_vec())]);
     }
 
     #[test]
