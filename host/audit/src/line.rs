@@ -226,8 +226,8 @@ pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     buffer: Vec<u8>,
-    /// A line without its end was read. It is the last one, also when whoever was writing it has finished meanwhile: what
-    /// would be read next is its other half.
+    /// A line without its end was read. It is the last one, also when whoever was writing it has finished meanwhile:
+    /// what would be read next is its other half.
     over: bool,
 }
 

@@ -20,8 +20,9 @@ use std::process::ExitCode;
 pub use pcoder_core::Bundled;
 use pcoder_core::grants::CompileCommand;
 use pcoder_core::runtime::Error;
+use pcoder_core::runtime::call::Starter;
 use pcoder_core::runtime::process::{GuardCommand, guard};
-use pcoder_core::{Pcoder, PrivateTmpCommand, Surroundings};
+use pcoder_core::{Pcoder, Surroundings};
 
 use crate::args::{Arguments, Command};
 
@@ -93,7 +94,7 @@ async fn dispatch(
         name: "pcoder".into(),
         args: vec!["__guard".into()],
     });
-    pcoder.private_tmp_with(PrivateTmpCommand { program: own.clone(), args: vec!["__private-tmp".into()] });
+    pcoder.private_tmp_with(Starter { program: own.clone(), args: vec!["__private-tmp".into()] });
     pcoder.compile_with(CompileCommand { program: own, args: vec!["__compile".into()] });
     let collector = collector(&pcoder, arguments.otlp_endpoint.as_deref());
     let result = match collector {

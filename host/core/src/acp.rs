@@ -8,6 +8,7 @@ use pcoder_runtime::Error;
 use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::{Input, Output, Stdio, pipe_reader, pipe_writer};
 use pcoder_runtime::process::Signal;
+use pcoder_runtime::text::ended;
 use tokio::io::AsyncReadExt as _;
 
 use crate::Prepared;
@@ -58,7 +59,10 @@ pub async fn with_agent<T>(
         }
         ended = &mut run => match ended {
             Err(error) => Err(error),
-            Ok(status) => Err(Error::new(code::PROCESS, "acp", format!("the agent ended by itself ({})", pcoder_runtime::text::ended(&status)))),
+            Ok(status) => {
+                let message = format!("the agent ended by itself ({})", ended(&status));
+                Err(Error::new(code::PROCESS, "acp", message))
+            }
         },
     };
     listener.abort();

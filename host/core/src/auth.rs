@@ -11,7 +11,7 @@ use pcoder_runtime::error::code;
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::{Error, text};
 use pcoder_secrets::Reference;
-use pcoder_state::{Document, File};
+use pcoder_state::{Document, File, Wrong};
 use serde::{Deserialize, Serialize};
 
 use crate::capture::Feed;
@@ -52,18 +52,17 @@ impl Document for AuthFile {
     const HEADER: &'static str =
         "# How each tool logs in. Written by `pcoder auth`. Keys stand here by reference only.";
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Wrong> {
         for (tool, auth) in &self.tool {
-            match (auth.mode, &auth.key) {
-                (AuthMode::Api, None) => return Err(format!("`{tool}` is said to use a key, and none is named")),
-                (AuthMode::Oauth, Some(_)) => return Err(format!("`{tool}` uses a login, which has no key")),
+            let message = match (auth.mode, &auth.key) {
+                (AuthMode::Api, None) => format!("`{tool}` is said to use a key, and none is named"),
+                (AuthMode::Oauth, Some(_)) => format!("`{tool}` uses a login, which has no key"),
                 (AuthMode::Api, Some(key)) if !key.is_secret() => {
-                    return Err(format!(
-                        "the key of `{tool}` is written out, and has to be named by where it comes from"
-                    ));
+                    format!("the key of `{tool}` is written out, and has to be named by where it comes from")
                 }
-                _ => {}
-            }
+                _ => continue,
+            };
+            return Err(Wrong::field(&["tool", tool.as_str()], message));
         }
         Ok(())
     }

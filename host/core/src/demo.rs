@@ -156,13 +156,12 @@ impl<'a> Stage<'a> {
         if captured.status == ExitStatus::Exited(0) {
             return Ok(said(&captured.stdout.bytes));
         }
-        Err(Error::new(
-            code::PROCESS,
-            "demo",
-            format!("the engine failed: {}", pcoder_runtime::text::ended(&captured.status)),
-        )
-        .subject(self.tool)
-        .hint(format!("it said: {} {}", said(&captured.stdout.bytes), said(&captured.stderr.bytes))))
+        let message = format!("the engine failed: {}", pcoder_runtime::text::ended(&captured.status));
+        Err(Error::new(code::PROCESS, "demo", message).subject(self.tool).hint(format!(
+            "it said: {} {}",
+            said(&captured.stdout.bytes),
+            said(&captured.stderr.bytes)
+        )))
     }
 
     /// Reads a file that the agent was to write.

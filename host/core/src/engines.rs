@@ -38,10 +38,14 @@ impl Pcoder {
     /// # Errors
     /// What cannot be used of it.
     pub(crate) fn network(&self, registry: Option<&str>) -> Result<NetworkConfig, Error> {
-        let environment = self.surroundings.environment.iter().cloned().collect::<Environment>();
         let home = self.surroundings.home();
         let places = NpmPlaces { home: home.as_deref(), project: None, prefix: None };
-        NetworkConfig::from_npm(&environment, places, registry).map_err(|error| from_engines(&error))
+        NetworkConfig::from_npm(&self.environment(), places, registry).map_err(|error| from_engines(&error))
+    }
+
+    /// The environment, as the engine store takes it.
+    fn environment(&self) -> Environment {
+        self.surroundings.environment.iter().cloned().collect()
     }
 
     /// Installs one engine, or finds it installed.
@@ -50,7 +54,6 @@ impl Pcoder {
     /// The store's.
     pub async fn install(&self, name: &str, version: Option<&str>, how: &Installing) -> Result<InstalledEngine, Error> {
         let store = self.store()?;
-        let environment = self.surroundings.environment.iter().cloned().collect::<Environment>();
         let source = match (&how.from, how.online) {
             (Some(file), _) => Source::File(file.clone()),
             (None, false) => Source::Offline,
@@ -58,7 +61,7 @@ impl Pcoder {
         };
         let mut options = InstallOptions::new(source);
         options.force = how.force;
-        options.environment = environment;
+        options.environment = self.environment();
         options.pcoder_version = env!("CARGO_PKG_VERSION").to_owned();
         store
             .install(name, version, &options, Arc::clone(&how.progress), how.cancel.clone())
@@ -108,7 +111,7 @@ impl Pcoder {
         cancel: CancellationToken,
     ) -> Result<Vec<InstalledEngine>, Error> {
         let options = ImportOptions {
-            environment: self.surroundings.environment.iter().cloned().collect::<Environment>(),
+            environment: self.environment(),
             pcoder_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ImportOptions::default()
         };

@@ -39,7 +39,7 @@ pub use pcoder_oauth as oauth;
 pub use pcoder_runtime as runtime;
 pub use pcoder_secrets as secret_store;
 pub use plugins::{Bundled, Pcoder, PluginSummary, ToolSummary};
-pub use private_tmp::{PrivateTmp, PrivateTmpCommand};
+pub use private_tmp::PrivateTmp;
 pub use run::{Control, Prepared, RunRequest};
 pub use run_request::RunFlags;
 pub use surroundings::Surroundings;

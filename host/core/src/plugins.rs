@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pcoder_engines::{EnginesLock, Platform, Store};
 use pcoder_runtime::artifact::{Cache, TrustedCode};
-use pcoder_runtime::call::CallContext;
+use pcoder_runtime::call::{CallContext, Starter};
 use pcoder_runtime::error::code;
 use pcoder_runtime::inspect::{Inspection, inspect};
 use pcoder_runtime::manifest::{Capabilities, Kind};
@@ -18,7 +18,6 @@ use serde::Serialize;
 use crate::audit_log::AuditLog;
 use crate::errors::{from_engines, from_state};
 use crate::grants::{CompileCommand, Entry, PluginsLock, Policies};
-use crate::private_tmp::PrivateTmpCommand;
 use crate::{Layout, Surroundings};
 
 /// A plugin that is a part of the program, as its build made it.
@@ -45,7 +44,7 @@ pub struct Pcoder {
     processes: Arc<Processes>,
     policies: OnceLock<Result<Policies, Error>>,
     compiler: OnceLock<CompileCommand>,
-    pub(crate) private_tmp: OnceLock<PrivateTmpCommand>,
+    pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
 }
 

@@ -1,8 +1,7 @@
 //! A `/tmp` of a run's own, so that nothing is left on the machine by programs that write there whatever `TMPDIR` is.
 //! How it is made is in [`pcoder_runtime::process`]; here it is decided who gets one.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use pcoder_runtime::Error;
@@ -23,24 +22,14 @@ pub enum PrivateTmp {
     Required,
 }
 
-/// How this program is started to make one: it ends at once after `--probe`, and otherwise becomes the command behind
-/// `--`.
-#[derive(Clone, Debug)]
-pub struct PrivateTmpCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-}
-
 const OPERATION: &str = "run";
-const HINT: &str = "leave `--private-tmp` out. It takes Linux, root or user namespaces that may mount, and a machine \
-                    that is this one";
+const HINT: &str = "leave `--private-tmp` out. It takes Linux, and root or user namespaces that may mount";
 
 impl Pcoder {
-    /// Says how a `/tmp` of a run's own is made. Without it, there is none.
-    pub fn private_tmp_with(&self, command: PrivateTmpCommand) {
-        drop(self.private_tmp.set(command));
+    /// Says what makes a `/tmp` of a run's own: a program that ends at once after `--probe`, and otherwise becomes the
+    /// command behind `--`. Without it, there is none.
+    pub fn private_tmp_with(&self, starter: Starter) {
+        drop(self.private_tmp.set(starter));
     }
 
     /// What starts a run's command. `sockets`: it gets a folder for sockets in there, because the one that this process
@@ -55,10 +44,10 @@ impl Pcoder {
             return Ok(None);
         }
         match (self.try_private_tmp(kept).await, wanted) {
-            (Ok(command), _) => {
-                let sockets = sockets.then(|| OsString::from("--sockets"));
-                let args = command.args.into_iter().chain(sockets).chain([OsString::from("--")]).collect();
-                Ok(Some(Starter { program: command.program, args }))
+            (Ok(mut starter), _) => {
+                starter.args.extend(sockets.then(|| "--sockets".into()));
+                starter.args.push("--".into());
+                Ok(Some(starter))
             }
             (Err(error), PrivateTmp::WherePossible) => {
                 tracing::debug!("{}", error.message);
@@ -68,26 +57,24 @@ impl Pcoder {
         }
     }
 
-    async fn try_private_tmp(&self, kept: &[&Path]) -> Result<PrivateTmpCommand, Error> {
+    async fn try_private_tmp(&self, kept: &[&Path]) -> Result<Starter, Error> {
         let unsupported = |why: &str| Error::new(code::UNSUPPORTED, OPERATION, why).hint(HINT);
-        let Some(command) = self.private_tmp.get().filter(|_| cfg!(target_os = "linux")) else {
+        let Some(starter) = self.private_tmp.get().filter(|_| cfg!(target_os = "linux")) else {
             return Err(unsupported("a `/tmp` of its own is not to be had here"));
         };
-        let real = |path: &Path| path.canonicalize().ok();
-        if let Some(folder) =
-            kept.iter().find(|folder| real(folder).is_some() && real(folder) == real(Path::new("/tmp")))
-        {
+        let real = Path::new("/tmp").canonicalize().ok();
+        if let Some(folder) = kept.iter().find(|folder| real.is_some() && folder.canonicalize().ok() == real) {
             let message = "what is made in this folder would be gone: it is `/tmp` itself";
             return Err(Error::new(code::INVALID, OPERATION, message)
                 .subject(folder.display().to_string())
                 .hint("choose a folder in it, `--project FOLDER`, or leave `--private-tmp` out"));
         }
-        let mut probe = tokio::process::Command::new(&command.program);
-        probe.args(&command.args).arg("--probe").env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        let mut probe = tokio::process::Command::new(&starter.program);
+        probe.args(&starter.args).arg("--probe").env_clear().stdin(Stdio::null()).kill_on_drop(true);
         let probed = probe.output().await;
-        let probed = probed.map_err(|error| Error::io(OPERATION, command.program.display().to_string(), &error))?;
+        let probed = probed.map_err(|error| Error::io(OPERATION, starter.program.display().to_string(), &error))?;
         if probed.status.success() {
-            return Ok(command.clone());
+            return Ok(starter.clone());
         }
         let said = String::from_utf8_lossy(&probed.stderr);
         Err(unsupported(&pcoder_runtime::text::for_people(said.trim(), 400)))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use pcoder_runtime::error::code;
 use pcoder_runtime::{Error, text};
 use pcoder_secrets::Reference;
-use pcoder_state::{Document, File};
+use pcoder_state::{Document, File, Wrong};
 use serde::{Deserialize, Serialize};
 
 use crate::Pcoder;
@@ -106,22 +106,25 @@ impl Document for Profile {
     const HEADER: &'static str =
         "# A profile of pcoder. docs/profiles.md has the fields. Secrets stand here by reference only.";
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Wrong> {
         let too_long = |it: &Option<String>| it.as_ref().is_some_and(|it| it.len() > 400 || it.contains(['\n', '\0']));
-        if too_long(&self.description) || too_long(&self.model) {
-            return Err("`description` and `model` are one line of at most 400 bytes".into());
+        for (name, value) in [("description", &self.description), ("model", &self.model)] {
+            if too_long(value) {
+                return Err(Wrong::field(&[name], "`description` and `model` are one line of at most 400 bytes"));
+            }
         }
         if self.model.as_ref().is_some_and(|it| it.is_empty() || it.starts_with('-')) {
-            return Err("`model` is a model's name".into());
+            return Err(Wrong::field(&["model"], "`model` is a model's name"));
         }
+        let key = |message: &str| Err(Wrong::field(&["key"], message));
         match (self.auth, &self.key) {
-            (Some(AuthMode::Oauth), Some(_)) => Err("`key` is for `auth = \"api\"`: a login has none".into()),
-            (None, Some(_)) => Err("`key` needs `auth = \"api\"`".into()),
-            (_, Some(key)) if !key.is_secret() => {
-                Err("`key` names where a key comes from: env:, file:, keyring: or command:".into())
+            (Some(AuthMode::Oauth), Some(_)) => key("`key` is for `auth = \"api\"`: a login has none"),
+            (None, Some(_)) => key("`key` needs `auth = \"api\"`"),
+            (_, Some(it)) if !it.is_secret() => {
+                key("`key` names where a key comes from: env:, file:, keyring: or command:")
             }
             _ if self.endpoint.is_some() && self.auth != Some(AuthMode::Api) => {
-                Err("`endpoint` needs `auth = \"api\"`: a login would be sent there".into())
+                Err(Wrong::field(&["endpoint"], "`endpoint` needs `auth = \"api\"`: a login would be sent there"))
             }
             _ => Ok(()),
         }
@@ -216,8 +219,8 @@ impl Pcoder {
     pub fn create_profile(&self, name: &str, profile: Profile) -> Result<PathBuf, Error> {
         const OPERATION: &str = "profile.create";
         let file = self.profile_file(&profile_name(name)?);
-        profile.check().map_err(|message| {
-            Error::new(code::INVALID, OPERATION, message).subject(name).hint("nothing was written")
+        profile.check().map_err(|wrong| {
+            Error::new(code::INVALID, OPERATION, wrong.message()).subject(name).hint("nothing was written")
         })?;
         // The name is taken by whoever makes the file, also where two do so at once.
         let taken = std::cell::Cell::new(false);

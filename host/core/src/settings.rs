@@ -13,7 +13,7 @@ use pcoder_runtime::Error;
 use pcoder_runtime::error::code;
 use pcoder_secrets::Reference;
 use pcoder_state::toml_edit::{self, DocumentMut};
-use pcoder_state::{Diagnostic, Document, File, parse};
+use pcoder_state::{Diagnostic, Document, File, Wrong, parse};
 use serde::{Deserialize, Serialize};
 
 use crate::Pcoder;
@@ -152,15 +152,13 @@ impl Document for UserSettings {
     const HEADER: &'static str =
         "# pcoder's settings. `pcoder config` shows them all, and where each value comes from.";
 
-    fn check(&self) -> Result<(), String> {
-        match self.secrets.iter().find(|(_, reference)| !reference.is_secret()) {
-            Some((name, _)) => Err(format!(
-                "`secrets.{}` is written out, and has to be named by where it comes from: env:, file:, keyring: or \
-                 command:",
-                name.as_str()
-            )),
-            None => Ok(()),
-        }
+    fn check(&self) -> Result<(), Wrong> {
+        let Some((name, _)) = self.secrets.iter().find(|(_, reference)| !reference.is_secret()) else { return Ok(()) };
+        let message = format!(
+            "`secrets.{}` is written out, and has to be named by where it comes from: env:, file:, keyring: or command:",
+            name.as_str()
+        );
+        Err(Wrong::field(&["secrets", name.as_str()], message))
     }
 }
 

@@ -6,21 +6,8 @@ use std::path::PathBuf;
 
 use crate::Error;
 
-/// Names the variants in a match without a wildcard: a new one does not compile until it is named here, and then fails
-/// the test until the list has an error of it.
-macro_rules! variants {
-    ($($name:ident)*) => {
-        const VARIANTS: &[&str] = &[$(stringify!($name)),*];
-
-        fn variant(error: &Error) -> &'static str {
-            match error {
-                $(Error::$name { .. } => stringify!($name),)*
-            }
-        }
-    };
-}
-
-variants! {
+pcoder_error_tests::every_error_is_shown! {
+    errors, shown,
     UnknownEngine UnknownVersion UnsupportedPlatform NotInstalled Damaged Offline Fetch Registry Certificate Integrity
     Archive DiskFull Cancelled Stopped NotAnExport WrongExport ForeignExport Locked Io Invalid Smoke
 }
@@ -103,12 +90,4 @@ fn shown(error: &Error) -> String {
     let hint = error.hint().map(|it| format!("\nhint: {it}")).unwrap_or_default();
     let (name, code, subject) = (variant(error), error.code(), error.subject());
     format!("{name} ({code})\nerror: {error}{cause}\n  in {subject}{hint}\n")
-}
-
-#[test]
-fn every_error_says_what_failed_and_what_to_do() {
-    let errors = errors();
-    let missing: Vec<_> = VARIANTS.iter().filter(|name| !errors.iter().any(|it| variant(it) == **name)).collect();
-    assert!(missing.is_empty(), "the list has none of {missing:?}");
-    insta::assert_snapshot!("errors", errors.iter().map(shown).collect::<Vec<_>>().join("\n"));
 }

@@ -6,21 +6,8 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// Names the variants in a match without a wildcard: a new one does not compile until it is named here, and then fails
-/// the test until the list has an error of it.
-macro_rules! variants {
-    ($($name:ident)*) => {
-        const VARIANTS: &[&str] = &[$(stringify!($name)),*];
-
-        fn variant(error: &Error) -> &'static str {
-            match error {
-                $(Error::$name { .. } => stringify!($name),)*
-            }
-        }
-    };
-}
-
-variants! {
+pcoder_error_tests::every_error_is_shown! {
+    errors, shown,
     Pasted WrongState Denied NotInTime Listen Config LoginExpired NoRefreshToken RateLimited Refused Answer Timeout
     Network Credentials Io NotSaved Unsettled State Random Interrupted
 }
@@ -81,12 +68,4 @@ fn errors() -> Vec<Error> {
 fn shown(error: &Error) -> String {
     let path = error.path().map(Path::display).map(|it| format!("\n  in {it}")).unwrap_or_default();
     format!("{}\nerror: {error}{path}\nhint: {}\n", variant(error), error.hint())
-}
-
-#[test]
-fn every_error_says_what_failed_and_what_to_do() {
-    let errors = errors();
-    let missing: Vec<_> = VARIANTS.iter().filter(|name| !errors.iter().any(|it| variant(it) == **name)).collect();
-    assert!(missing.is_empty(), "the list has none of {missing:?}");
-    insta::assert_snapshot!("errors", errors.iter().map(shown).collect::<Vec<_>>().join("\n"));
 }

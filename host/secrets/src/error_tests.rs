@@ -9,21 +9,8 @@ use std::process::ExitStatus;
 
 use crate::{Error, Source};
 
-/// Names the variants in a match without a wildcard: a new one does not compile until it is named here, and then fails
-/// the test until the list has an error of it.
-macro_rules! variants {
-    ($($name:ident)*) => {
-        const VARIANTS: &[&str] = &[$(stringify!($name)),*];
-
-        fn variant(error: &Error) -> &'static str {
-            match error {
-                $(Error::$name { .. } => stringify!($name),)*
-            }
-        }
-    };
-}
-
-variants! {
+pcoder_error_tests::every_error_is_shown! {
+    errors, shown,
     NoReference UnknownSource Malformed NotSet Empty Nul NotText TooLong NoHome NotAFile Io NoProgram CommandFailed
     CommandSilent NoKeyring KeyringSilent KeyringLocked NoEntry Ambiguous Keyring
 }
@@ -69,12 +56,4 @@ fn errors() -> Vec<Error> {
 fn shown(error: &Error) -> String {
     let subject = error.subject().map(|it| format!("\n  in {it}")).unwrap_or_default();
     format!("{}\nerror: {error}{subject}\nhint: {}\n", variant(error), error.hint())
-}
-
-#[test]
-fn every_error_says_what_failed_and_what_to_do() {
-    let errors = errors();
-    let missing: Vec<_> = VARIANTS.iter().filter(|name| !errors.iter().any(|it| variant(it) == **name)).collect();
-    assert!(missing.is_empty(), "the list has none of {missing:?}");
-    insta::assert_snapshot!("errors", errors.iter().map(shown).collect::<Vec<_>>().join("\n"));
 }

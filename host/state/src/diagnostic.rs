@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use toml_edit::{Table, TableLike};
 
 /// One thing that is wrong with a text: the first one, so that the same file is always told the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,33 +31,30 @@ impl Diagnostic {
             message: message.into(),
         }
     }
-}
 
-impl Diagnostic {
-    /// Something wrong with a field, the first that the message names (`` `key` ``, `` `secrets.KEY` ``), at its line; with the
-    /// whole where there is no such line.
-    pub fn of_field(path: &Path, text: &str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        let name = message.split('`').nth(1).and_then(|name| name.rsplit('.').next()).unwrap_or_default();
-        let is_field = |line: &str| {
-            let header = line.trim_end().strip_suffix(']').is_some_and(|it| it.ends_with(name));
-            header || line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
-        };
-        let mut begin = 0;
-        for line in text.split_inclusive('\n').filter(|_| !name.is_empty()) {
-            let indent = line.len() - line.trim_start().len();
-            if is_field(line.trim_start()) {
-                return Self::at(path, text, begin + indent, message);
-            }
-            begin += line.len();
+    /// Something wrong with a field, at its key or at the header of its table; with the whole where the text has none.
+    pub(crate) fn of_field(path: &Path, text: &str, keys: &[String], message: impl Into<String>) -> Self {
+        match toml_edit::Document::parse(text).ok().and_then(|it| place(it.as_table(), keys)) {
+            Some(byte) => Self::at(path, text, byte, message),
+            None => Self::whole(path, message),
         }
-        Self::whole(path, message)
     }
 
     /// Something wrong with what a text says, and with no place in it.
     pub fn whole(path: &Path, message: impl Into<String>) -> Self {
         Self { path: path.to_path_buf(), line: 0, column: 0, message: message.into() }
     }
+}
+
+/// The byte at which a field begins.
+fn place(table: &dyn TableLike, keys: &[String]) -> Option<usize> {
+    let (first, deeper) = keys.split_first()?;
+    let (key, item) = table.get_key_value(first)?;
+    if !deeper.is_empty() {
+        return place(item.as_table_like()?, deeper);
+    }
+    let span = item.as_table().and_then(Table::span).or_else(|| key.span());
+    span.map(|span| span.start)
 }
 
 impl fmt::Display for Diagnostic {
@@ -99,13 +97,18 @@ mod tests {
 
     #[test]
     fn a_field_is_found_where_it_is_written() {
-        let text = "tool = \"claude\"\n\n[secrets]\n  KEY = \"x\"\n[tool.claude]\n";
-        let shown = |message: &str| Diagnostic::of_field(Path::new("/x"), text, message).to_string();
-        assert_eq!(shown("`tool` is wrong"), "line 1, column 1: `tool` is wrong");
-        assert_eq!(shown("`secrets.KEY` is wrong"), "line 4, column 3: `secrets.KEY` is wrong");
-        assert_eq!(shown("the key of `claude` is wrong"), "line 5, column 1: the key of `claude` is wrong");
-        assert_eq!(shown("`model` is missing"), "`model` is missing");
-        assert_eq!(shown("nothing is right"), "nothing is right");
+        let text = "tool = \"claude\"\n\n[secrets]\n  KEY = \"x\"\n\"A B\" = 1\n[tools.claude]\n[tools]\nmyclaude = { a = 1 }\n";
+        let shown = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|&it| it.to_owned()).collect();
+            Diagnostic::of_field(Path::new("/x"), text, &keys, "wrong").to_string()
+        };
+        assert_eq!(shown(&["tool"]), "line 1, column 1: wrong");
+        assert_eq!(shown(&["secrets", "KEY"]), "line 4, column 3: wrong");
+        assert_eq!(shown(&["secrets", "A B"]), "line 5, column 1: wrong");
+        assert_eq!(shown(&["tools", "claude"]), "line 6, column 1: wrong");
+        assert_eq!(shown(&["tools", "myclaude", "a"]), "line 8, column 14: wrong");
+        assert_eq!(shown(&["secrets", "tool"]), "wrong", "of another table");
+        assert_eq!(shown(&[]), "wrong");
     }
 
     #[test]

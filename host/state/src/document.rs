@@ -34,9 +34,33 @@ pub trait Document: Serialize + DeserializeOwned + Default {
     /// Checks what types cannot say.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    fn check(&self) -> Result<(), String> {
+    /// What is wrong, and with which field.
+    fn check(&self) -> Result<(), Wrong> {
         Ok(())
+    }
+}
+
+/// What is wrong with a document whose fields are right one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    field: Vec<String>,
+    message: String,
+}
+
+impl Wrong {
+    /// In words, about a field, which is named by the tables that it is in and its own key.
+    pub fn field(keys: &[&str], message: impl Into<String>) -> Self {
+        Self { field: keys.iter().map(|&it| it.to_owned()).collect(), message: message.into() }
+    }
+
+    /// In words, about no field in particular.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self::field(&[], message)
+    }
+
+    /// The words.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -138,7 +162,7 @@ impl<T: Document> File<T> {
         let unwritable = |message: String| {
             Error::io("write", &self.path, std::io::Error::new(std::io::ErrorKind::InvalidData, message))
         };
-        document.check().map_err(unwritable)?;
+        document.check().map_err(|wrong| unwritable(wrong.message))?;
         let mut table = Table::try_from(document).map_err(|error| unwritable(error.to_string()))?;
         table.insert("version".into(), Value::Integer(T::VERSION));
         let body = toml::to_string_pretty(&table).map_err(|error| unwritable(error.to_string()))?;
@@ -202,7 +226,7 @@ fn from_text<T: Document>(path: &Path, text: &str) -> Result<(T, i64)> {
             invalid(Diagnostic::at(path, text, 0, format!("of version {version}: {}", error.message())))
         })?
     };
-    document.check().map_err(|message| invalid(Diagnostic::of_field(path, text, message)))?;
+    document.check().map_err(|wrong| invalid(Diagnostic::of_field(path, text, &wrong.field, wrong.message)))?;
     Ok((document, version))
 }
 
@@ -250,8 +274,8 @@ mod tests {
             Ok(table)
         }
 
-        fn check(&self) -> Result<(), String> {
-            if self.names.iter().any(String::is_empty) { Err("a pet has no name".into()) } else { Ok(()) }
+        fn check(&self) -> Result<(), Wrong> {
+            if self.names.iter().any(String::is_empty) { Err(Wrong::whole("a pet has no name")) } else { Ok(()) }
         }
     }
 

@@ -20,7 +20,7 @@ mod lock;
 
 pub use atomic::write_atomic;
 pub use diagnostic::{Diagnostic, parse};
-pub use document::{Document, File, text};
+pub use document::{Document, File, Wrong, text};
 pub use error::{Error, Result};
 pub use lock::{Lock, has_locks};
 pub use toml_edit;

@@ -95,13 +95,10 @@ async fn login(pcoder: &Pcoder, arguments: AuthLogin) -> Result<ExitCode, Error>
     let prepared = pcoder.prepare_login(&tool, arguments.args).await?;
     let status = attended(&prepared, true).await?;
     if status != ExitStatus::Exited(0) {
-        return Err(Error::new(
-            code::UNAUTHENTICATED,
-            "auth.login",
-            format!("the tool's login failed ({})", ended(&status)),
-        )
-        .subject(tool.clone())
-        .hint(format!("try again: `pcoder auth login {tool}`")));
+        let message = format!("the tool's login failed ({})", ended(&status));
+        return Err(Error::new(code::UNAUTHENTICATED, "auth.login", message)
+            .subject(tool.clone())
+            .hint(format!("try again: `pcoder auth login {tool}`")));
     }
     let before = pcoder.auth_of(&tool)?;
     pcoder.set_auth(&tool, Some(ToolAuth { mode: AuthMode::Oauth, key: None }))?;
@@ -154,13 +151,10 @@ async fn logout(pcoder: &Pcoder, arguments: AuthLogout) -> Result<ExitCode, Erro
         let prepared = pcoder.prepare_login(&tool, Vec::new()).await?;
         let status = attended(&prepared, false).await?;
         if status != ExitStatus::Exited(0) {
-            return Err(Error::new(
-                code::PROCESS,
-                "auth.logout",
-                format!("the tool's logout failed ({})", ended(&status)),
-            )
-            .subject(tool.clone())
-            .hint(format!("its login is in {}", pcoder.layout().tool_folder(&tool).display())));
+            let message = format!("the tool's logout failed ({})", ended(&status));
+            return Err(Error::new(code::PROCESS, "auth.logout", message)
+                .subject(tool.clone())
+                .hint(format!("its login is in {}", pcoder.layout().tool_folder(&tool).display())));
         }
     }
     pcoder.set_auth(&tool, None)?;

@@ -286,7 +286,7 @@ fn writable_by_others(path: &Path) -> Option<(String, String)> {
         let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
         let shown = path.display();
         // What a file system cannot do is said once, of the disk.
-        (mode & 0o022 != 0 && !super::host::has_none(path.parent()?))
+        (mode & 0o022 != 0 && !super::host::lacks_permissions(path.parent()?))
             .then(|| (format!("others can change {shown} (mode {mode:04o})"), format!("`chmod go-w {shown}`")))
     }
     #[cfg(not(unix))]

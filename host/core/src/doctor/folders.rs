@@ -129,7 +129,7 @@ fn permissions(pcoder: &Pcoder) -> Finding {
             "they are those of the user's folder"
         });
     }
-    if super::host::has_none(&pcoder.layout().data) {
+    if super::host::lacks_permissions(&pcoder.layout().data) {
         return Finding::ok("their file system has no permissions");
     }
     let list: Vec<String> = loose.iter().map(|it| format!("{} ({:04o})", it.path.display(), it.mode)).collect();

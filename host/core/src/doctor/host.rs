@@ -104,8 +104,8 @@ fn locks(folder: &Path) -> Finding {
 /// Whether a file can be its owner's alone.
 fn permissions(folder: &Path) -> Finding {
     let shown = folder.display().to_string();
-    let Some(place) = nearest(folder) else { return Finding::ok(format!("not known of {shown}")) };
-    match tempfile::tempfile_in(place).and_then(|file| has_permissions(&file)) {
+    let Some(tried) = tried(folder) else { return Finding::ok(format!("not known of {shown}")) };
+    match tried {
         Ok(true) if cfg!(unix) => Finding::ok(format!("files in {shown} can be their owner's alone")),
         Ok(true) => Finding::ok(format!("files in {shown} have the access list of their folder")),
         Ok(false) => Finding::warning(
@@ -120,9 +120,13 @@ fn permissions(folder: &Path) -> Finding {
 }
 
 /// Whether the file system of a folder has none: a finding of its own, and not one of every file in it.
-pub(super) fn has_none(folder: &Path) -> bool {
-    let tried = nearest(folder).map(|place| tempfile::tempfile_in(place).and_then(|file| has_permissions(&file)));
-    matches!(tried, Some(Ok(false)))
+pub(super) fn lacks_permissions(folder: &Path) -> bool {
+    matches!(tried(folder), Some(Ok(false)))
+}
+
+/// Whether a file in a folder, or where the folder would be, can be its owner's alone; nothing where there is no disk.
+fn tried(folder: &Path) -> Option<io::Result<bool>> {
+    nearest(folder).map(|place| tempfile::tempfile_in(place).and_then(|file| has_permissions(&file)))
 }
 
 #[cfg(unix)]

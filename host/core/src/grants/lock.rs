@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pcoder_runtime::capability::check_grant;
 use pcoder_runtime::manifest::{Capabilities, Exec, Files, Kind, Net, Secrets, Target};
-use pcoder_state::Document;
+use pcoder_state::{Document, Wrong};
 use serde::{Deserialize, Serialize};
 
 /// What was granted. The same as [`Capabilities`], and refuses fields that it does not know.
@@ -103,18 +103,18 @@ impl Document for PluginsLock {
     const HEADER: &'static str = "# The plugins that were added to pcoder, and what each may do. Written by `pcoder plugin`.\n\
                                   # Each grant is for the bytes with this sha256 and for no others.";
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Wrong> {
         for entry in &self.plugins {
             let digest = &entry.sha256;
             if digest.len() != 64 || !digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-                return Err(format!("the plugin `{}` has a sha256 that is none", entry.name));
+                return Err(Wrong::whole(format!("the plugin `{}` has a sha256 that is none", entry.name)));
             }
             if self.plugins.iter().filter(|it| it.name == entry.name).count() > 1 {
-                return Err(format!("the plugin `{}` is there twice", entry.name));
+                return Err(Wrong::whole(format!("the plugin `{}` is there twice", entry.name)));
             }
             // A grant that nobody can enforce must not look like one.
             check_grant(&entry.granted.clone().into())
-                .map_err(|error| format!("the grant of `{}`: {}", entry.name, error.message))?;
+                .map_err(|error| Wrong::whole(format!("the grant of `{}`: {}", entry.name, error.message)))?;
         }
         Ok(())
     }

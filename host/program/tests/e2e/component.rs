@@ -38,6 +38,15 @@ pub(crate) fn named(folder: &Path, file: &str, name: &str, version: &str, capabi
     path
 }
 
+/// Components in `folder` that cannot be added as they are: one with the name of another, one with none of its kind, and
+/// one that asks for a folder. And `good.wasm`, which can.
+pub(crate) fn refusable(folder: &Path) {
+    third_party(folder, "good.wasm", "1.0.0", PLAIN);
+    named(folder, "impostor.wasm", "provider-local", "9.0.0", PLAIN);
+    named(folder, "misnamed.wasm", "thirdparty", "1.0.0", PLAIN);
+    third_party(folder, "rooted.wasm", "1.0.0", "[[files]]\nroot = \"data\"\naccess = \"read\"\n");
+}
+
 fn without_manifest(wasm: &[u8]) -> Vec<u8> {
     let (mut depth, mut cut) = (0_usize, None);
     for payload in Parser::new(0).parse_all(wasm) {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::component::{PLAIN, named, third_party};
+use crate::component::{PLAIN, refusable, third_party};
 use crate::support::{Outcome, World, finish};
 
 fn pcoder(world: &World, args: &[&str]) -> Outcome {
@@ -267,10 +267,7 @@ fn what_is_built_in_can_be_narrowed_and_given_back() {
 fn what_cannot_be_added_is_refused_with_the_reason_and_leaves_nothing() {
     let world = World::without_engines();
     let folder = world.path("project");
-    third_party(&folder, "good.wasm", "1.0.0", PLAIN);
-    named(&folder, "impostor.wasm", "provider-local", "9.0.0", PLAIN);
-    named(&folder, "misnamed.wasm", "thirdparty", "1.0.0", PLAIN);
-    third_party(&folder, "rooted.wasm", "1.0.0", "[[files]]\nroot = \"data\"\naccess = \"read\"\n");
+    refusable(&folder);
     third_party(&folder, "program.wasm", "1.0.0", "[[exec]]\nprogram = \"no-such-program-here\"\nargs = [\"ls\"]\n");
     std::fs::write(folder.join("text.wasm"), "no component").expect("a file");
     let good = std::fs::read(folder.join("good.wasm")).expect("a file");

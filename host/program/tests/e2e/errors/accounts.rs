@@ -102,8 +102,8 @@ fn answering(status: &str, more: &str, body: &str) -> String {
 }
 
 impl Told<'_> {
-    /// `auth login claude --paste`, with the code that belongs to this login.
-    fn paste_fails(&mut self) {
+    /// `auth login claude --paste`, with what is pasted made of the state in the address that it shows.
+    fn paste_fails(&mut self, pasted: impl FnOnce(&str) -> String) {
         let mut command = self.command(&["auth", "login", "claude", "--paste"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("pcoder starts");
@@ -117,7 +117,7 @@ impl Told<'_> {
         };
         let state = url.trim().split("state=").nth(1).and_then(|it| it.split('&').next()).expect("a state");
         let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(format!("the-code#{state}\n").as_bytes()).expect("it reads");
+        stdin.write_all(pasted(state).as_bytes()).expect("it reads");
         drop(stdin);
         let (code, said) = wait("it has ended", move || {
             let mut said = String::new();
@@ -135,20 +135,14 @@ fn errors_of_logins() {
     told.fails(&["auth", "login", "codex", "--paste"]);
     told.set("PCODER_CLAUDE_TOKEN_URL", "nowhere").fails(&["auth", "login", "claude", "--paste"]);
     told.unset("PCODER_CLAUDE_TOKEN_URL");
-    let paste = |told: &mut Told<'_>, what: &str, input: &str| {
-        let mut command = told.command(&["auth", "login", "claude", "--paste"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("pcoder starts");
-        drop(child.stdin.take().expect("a pipe").write_all(input.as_bytes()));
-        let output = wait("it has ended", move || child.wait_with_output().expect("a child"));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let error = said.find("error: ").map_or("", |at| &said[at..]);
-        let code = output.status.code().expect("an exit code");
-        told.note(what).text += &format!("$ pcoder auth login claude --paste\nexit {code}\n-- stderr\n{error}\n");
-    };
-    paste(&mut told, "nothing is pasted", "");
-    paste(&mut told, "no code is pasted", "hello there\n");
-    paste(&mut told, "the code of another login", "the-code#another-state\n");
+    for (what, pasted) in [
+        ("nothing is pasted", ""),
+        ("no code is pasted", "hello there\n"),
+        ("the code of another login", "the-code#another-state\n"),
+    ] {
+        told.note(what).paste_fails(|_| pasted.to_owned());
+    }
+    let right = |state: &str| format!("the-code#{state}\n");
     for (what, status, more, body) in [
         ("the code is not accepted", "400 Bad Request", "", "{\"error\":\"invalid_grant\"}"),
         ("the request is not", "403 Forbidden", "", "{\"error\":\"access_denied\"}"),
@@ -158,14 +152,14 @@ fn errors_of_logins() {
         ("an answer that is no JSON", "200 OK", "", "<html>"),
         ("a redirect", "302 Found", "location: http://127.0.0.1:9/\r\n", ""),
     ] {
-        told.note(what).set("PCODER_CLAUDE_TOKEN_URL", answering(status, more, body)).paste_fails();
+        told.note(what).set("PCODER_CLAUDE_TOKEN_URL", answering(status, more, body)).paste_fails(right);
     }
-    told.note("nobody is there").set("PCODER_CLAUDE_TOKEN_URL", "http://127.0.0.1:9/").paste_fails();
+    told.note("nobody is there").set("PCODER_CLAUDE_TOKEN_URL", "http://127.0.0.1:9/").paste_fails(right);
     // The user's proxy is asked, and nobody is by another way.
     let proxy = answering("403 Forbidden", "", "");
     told.set("HTTPS_PROXY", proxy.trim_end_matches("/token"));
     told.set("PCODER_CLAUDE_TOKEN_URL", "https://login.example.com/token");
-    told.note("a proxy that lets nobody through").paste_fails();
+    told.note("a proxy that lets nobody through").paste_fails(right);
     told.are("logins");
 }
 

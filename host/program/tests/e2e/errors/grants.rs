@@ -1,7 +1,7 @@
 //! Errors of plugins, grants and policies.
 
 use super::Told;
-use crate::component::{PLAIN, named, third_party};
+use crate::component::{PLAIN, refusable, third_party};
 use crate::support::World;
 use crate::terminal::Terminal;
 
@@ -9,10 +9,7 @@ use crate::terminal::Terminal;
 fn errors_of_plugins() {
     let world = World::without_engines();
     let folder = world.path("project");
-    third_party(&folder, "good.wasm", "1.0.0", PLAIN);
-    named(&folder, "impostor.wasm", "provider-local", "9.0.0", PLAIN);
-    named(&folder, "misnamed.wasm", "thirdparty", "1.0.0", PLAIN);
-    third_party(&folder, "rooted.wasm", "1.0.0", "[[files]]\nroot = \"data\"\naccess = \"read\"\n");
+    refusable(&folder);
     third_party(&folder, "unknown.wasm", "1.0.0", "[[telepathy]]\nto = \"all\"\n");
     std::fs::write(folder.join("a file"), "").expect("a file");
     let mut told = Told::new(&world);
