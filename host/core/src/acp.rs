@@ -57,7 +57,7 @@ pub async fn with_agent<T>(
             }
             result
         }
-        ended = &mut run => match ended {
+        run_ended = &mut run => match run_ended {
             Err(error) => Err(error),
             Ok(status) => {
                 let message = format!("the agent ended by itself ({})", ended(&status));
