@@ -48,6 +48,7 @@ world!(provider, "pcoder:plugin/provider-plugin", "The world of providers.", {
     "pcoder:plugin/process": crate::bindings::host::pcoder::plugin::process,
     "pcoder:plugin/files": crate::bindings::host::pcoder::plugin::files,
     "pcoder:plugin/secrets": crate::bindings::host::pcoder::plugin::secrets,
+    "pcoder:plugin/settings": crate::bindings::host::pcoder::plugin::settings,
     "pcoder:plugin/ssh": crate::bindings::host::pcoder::plugin::ssh,
     "pcoder:plugin/websocket": crate::bindings::host::pcoder::plugin::websocket,
 });
@@ -56,6 +57,7 @@ world!(process_manager, "pcoder:plugin/process-manager-plugin", "The world of pr
     "pcoder:plugin/stdio": crate::bindings::host::pcoder::plugin::stdio,
     "pcoder:plugin/target": crate::bindings::host::pcoder::plugin::target,
     "pcoder:plugin/files": crate::bindings::host::pcoder::plugin::files,
+    "pcoder:plugin/settings": crate::bindings::host::pcoder::plugin::settings,
 });
 world!(agent, "pcoder:plugin/agent-plugin", "The world of agents.", {});
 world!(credentials, "pcoder:plugin/credentials-plugin", "The world of credentials installers.", {

@@ -1,6 +1,6 @@
 //! One call into a plugin: what it may use, and what it has used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +39,21 @@ pub struct Called {
     pub starter: Option<Starter>,
 }
 
+/// Host keys that were seen before.
+pub trait HostKeys: Send + Sync {
+    /// The key of a host and port, as one line of OpenSSH's public key format, where one was kept.
+    ///
+    /// # Errors
+    /// When what was kept cannot be read: then nothing is known, and nobody is trusted.
+    fn known(&self, host: &str, port: u16) -> Result<Option<String>, Error>;
+
+    /// Keeps a key that was seen for the first time.
+    ///
+    /// # Errors
+    /// `denied` when another one was kept meanwhile, `io`.
+    fn learn(&self, host: &str, port: u16, key: &str) -> Result<(), Error>;
+}
+
 /// A program that is started with a command behind its own arguments, and becomes that command.
 #[derive(Clone, Debug)]
 pub struct Starter {
@@ -66,6 +81,8 @@ pub struct CallContext {
     /// How long the call may take in all. Without it, the plugin's limit; `Some(None)` for as long as it takes, which
     /// is for commands that people use.
     pub deadline: Option<Option<Duration>>,
+    /// The host keys of machines that are reached over SSH and whose key the plugin does not know.
+    pub host_keys: Option<Arc<dyn HostKeys>>,
     /// The processes that it starts; given when a caller wants to pass signals on to them.
     pub tree: Option<Arc<ProcessTree>>,
 }
@@ -79,6 +96,8 @@ pub struct CallState {
     pub(crate) http: Option<(WasiHttpCtx, Requests)>,
     /// The connections over SSH that it has, to be used again. The table holds them.
     pub(crate) ssh: Vec<Resource<Connected>>,
+    /// What the plugin's user set for it.
+    pub(crate) settings: Arc<BTreeMap<String, String>>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) context: CallContext,
     pub(crate) tree: Arc<ProcessTree>,

@@ -210,6 +210,9 @@ fn empty_handed() -> impl Iterator<Item = KnownImport> {
     SHARED.into_iter().chain(MORE)
 }
 
+const SETTINGS: KnownImport =
+    harmless("pcoder:plugin/settings@0.1.0", "says what its user set for it, by the names in its manifest");
+
 /// What the world of a kind names.
 fn world_imports(kind: Kind) -> Vec<KnownImport> {
     use crate::capability::Class::{Exec, Files, Net, Secrets, Target};
@@ -231,9 +234,11 @@ fn world_imports(kind: Kind) -> Vec<KnownImport> {
             gated("pcoder:plugin/process@0.1.0", Exec),
             gated("pcoder:plugin/files@0.1.0", Files),
             gated("pcoder:plugin/secrets@0.1.0", Secrets),
+            SETTINGS,
         ]),
         Kind::ProcessManager => {
-            imports.extend([gated("pcoder:plugin/target@0.1.0", Target), gated("pcoder:plugin/files@0.1.0", Files)]);
+            let files = gated("pcoder:plugin/files@0.1.0", Files);
+            imports.extend([gated("pcoder:plugin/target@0.1.0", Target), files, SETTINGS]);
         }
         Kind::Credentials => {
             imports.extend([gated("pcoder:plugin/target@0.1.0", Target), gated("pcoder:plugin/secrets@0.1.0", Secrets)])

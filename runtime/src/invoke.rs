@@ -50,6 +50,7 @@ impl Plugin {
             wasi: None,
             http: None,
             ssh: Vec::new(),
+            settings: Arc::clone(&self.inner.settings),
             gate,
             context,
             tree,

@@ -1,10 +1,14 @@
 //! A plugin's manifest: the `plugin.toml` inside its component.
 
+mod settings;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, code};
+pub use settings::SettingRequest;
 
 /// The custom section of a component that holds its manifest.
 pub const SECTION: &str = "pcoder:manifest";
@@ -81,12 +85,18 @@ pub struct Manifest {
     /// An SPDX expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// What it asks to reach.
+    /// What its user can set. A setting can stand in the URLs of what it asks for, as `{NAME}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<SettingRequest>,
+    /// What it asks to reach, with the settings' values in place.
     #[serde(flatten)]
     pub capabilities: Capabilities,
     /// What it asks to use up.
     #[serde(default)]
     pub limits: LimitsRequest,
+    /// What it asks to reach as the author wrote it, with the names of settings.
+    #[serde(skip)]
+    as_written: Capabilities,
 }
 
 /// Capabilities, as asked for by a plugin and as granted by a user. None of them is there unless it is named.
@@ -109,7 +119,8 @@ pub struct Capabilities {
     pub target: Option<Target>,
 }
 
-/// The words that stand for "the command that this call was asked to run, and no other".
+/// The words that stand for what this call was asked to do, and nothing else: as a program, for its command; as a secret,
+/// for those that its command or its file carries.
 pub const AS_CALLED: &str = "as called";
 
 /// One program.
@@ -189,7 +200,7 @@ pub enum AddressClass {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Secrets {
-    /// Its name.
+    /// Its name, or [`AS_CALLED`].
     pub name: String,
     /// Where its value may go: `target`, `exec`, or a URL as in [`Net`].
     pub to: Vec<String>,
@@ -243,13 +254,14 @@ impl Manifest {
         // `flatten` and `deny_unknown_fields` exclude each other in serde, so the known names are checked here.
         let table: toml::Table =
             text.parse().map_err(|error: toml::de::Error| Error::new(code::INVALID, OPERATION, error.to_string()))?;
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 13] = [
             "name",
             "version",
             "kind",
             "contract",
             "description",
             "license",
+            "settings",
             "exec",
             "files",
             "net",
@@ -261,7 +273,7 @@ impl Manifest {
             return Err(Error::new(code::INVALID, OPERATION, format!("unknown field `{unknown}` in the manifest"))
                 .hint(format!("the known fields are {}", KNOWN.join(", "))));
         }
-        let manifest: Self =
+        let mut manifest: Self =
             toml::from_str(text).map_err(|error| Error::new(code::INVALID, OPERATION, error.to_string()))?;
         let name_is_plain = |name: &str| {
             !name.is_empty()
@@ -281,7 +293,8 @@ impl Manifest {
             .subject(&manifest.name)
             .hint("use a version of the plugin that was built for this pcoder, or another pcoder"));
         }
-        crate::capability::check_request(&manifest.capabilities)?;
-        Ok(manifest)
+        settings::check(&manifest.settings)?;
+        manifest.as_written = manifest.capabilities.clone();
+        manifest.with_settings(&BTreeMap::new())
     }
 }

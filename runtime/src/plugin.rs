@@ -1,5 +1,6 @@
 //! Plugins: read, checked, linked once, and instantiated anew for each call.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -17,7 +18,7 @@ use crate::error::{Error, code};
 use crate::gate::{Authority, Identity, Subject};
 use crate::inspect::{Inspection, inspect};
 use crate::invoke::Exports;
-use crate::manifest::{Capabilities, Kind, Manifest};
+use crate::manifest::{Capabilities, Kind, Manifest, SettingRequest};
 use crate::process::Processes;
 
 /// What runs components.
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) manifest: Manifest,
     pub(crate) subject: Arc<Subject>,
     pub(crate) exports: Exports,
+    pub(crate) settings: Arc<BTreeMap<String, String>>,
 }
 
 pub(crate) enum Pre {
@@ -158,7 +160,10 @@ impl Runtime {
         let limits = Limits::from_request(&manifest.limits);
         let subject = Arc::new(Subject { identity, authority, limits });
         let exports = Exports::of(&component, manifest.kind);
-        Ok(Plugin { shared: Arc::clone(&self.shared), inner: Arc::new(Inner { pre, manifest, subject, exports }) })
+        let value = |it: &SettingRequest| Some((it.name.clone(), it.default.clone()?));
+        let settings = Arc::new(manifest.settings.iter().filter_map(value).collect());
+        let inner = Inner { pre, manifest, subject, exports, settings };
+        Ok(Plugin { shared: Arc::clone(&self.shared), inner: Arc::new(inner) })
     }
 
     /// Whether a component's code is in the cache, so that it is loaded without compiling.
@@ -235,10 +240,12 @@ fn link(engine: &Engine, kind: Kind, empty_handed: bool, component: &Component) 
             interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::settings::add_to_linker::<_, Own>(&mut linker, own)?;
         }
         Kind::ProcessManager => {
             interfaces::target::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::settings::add_to_linker::<_, Own>(&mut linker, own)?;
         }
         Kind::Credentials => {
             interfaces::target::add_to_linker::<_, Own>(&mut linker, own)?;

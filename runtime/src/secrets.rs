@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::capability::secrets::{Name, Place, Use};
@@ -12,6 +14,8 @@ use crate::gate::{Gate, Permit};
 
 /// What a placeholder begins with; 32 hexadecimal digits follow.
 const MARK: &str = "pcoder-secret-";
+/// The same digits behind this stand for the value's base64, which can be inside of any text.
+const BASE64_MARK: &str = "pcoder-base64-";
 const DIGITS: usize = 32;
 
 /// Values shorter than this are not searched for in what comes back: they would be found in ordinary text.
@@ -86,6 +90,32 @@ impl Broker {
         Ok(placeholder)
     }
 
+    /// A broker for another call, about what this one was asked to do: the placeholders that the content holds are the
+    /// user's own there. The source is the other plugin's.
+    pub fn carrying(source: Arc<dyn SecretSource>, carried: Carried) -> Self {
+        Self { source: Some(source), issued: Mutex::new(carried.0) }
+    }
+
+    /// Whether there are no placeholders.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The placeholders in a content that goes on to another plugin's call, each after its own check. The values stay
+    /// with the host.
+    pub(crate) fn carry(&self, content: &[u8], gate: &Arc<Gate>) -> Result<Carried, Error> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = HashMap::new();
+        for found in placeholders(content) {
+            let Some(secret) = issued.get(found.name.as_ref()) else { continue };
+            let used = Use { name: secret.name.clone(), place: Place::Target, users_own: secret.users_own };
+            gate.authorize(used)?.finish(0, Ok(()))?;
+            let secret = Issued { name: secret.name.clone(), value: secret.value.clone(), users_own: true };
+            carried.insert(found.name.into_owned(), secret);
+        }
+        Ok(Carried(carried))
+    }
+
     /// Puts values in the place of placeholders, each after its own check.
     pub(crate) fn fill<'a>(
         &self,
@@ -94,43 +124,83 @@ impl Broker {
         as_called: bool,
         gate: &Arc<Gate>,
     ) -> Result<Cow<'a, str>, Error> {
-        if !text.contains(MARK) {
-            return Ok(Cow::Borrowed(text));
+        match self.fill_bytes(text.as_bytes(), place, as_called, gate)? {
+            Cow::Borrowed(_) => Ok(Cow::Borrowed(text)),
+            // Values are text, and so is what they are put into.
+            Cow::Owned(bytes) => Ok(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())),
         }
-        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find(MARK) {
-            let end = at + MARK.len() + DIGITS;
-            let Some((placeholder, secret)) = rest.get(at..end).and_then(|it| Some((it, issued.get(it)?))) else {
-                filled.push_str(&rest[..at + MARK.len()]);
-                rest = &rest[at + MARK.len()..];
-                continue;
-            };
-            filled.push_str(&rest[..at]);
-            let value = secret.value.expose_secret();
-            let whole = text == placeholder;
-            let result = if whole || is_plain(value) {
-                Ok(())
-            } else {
-                Err(Error::new(
-                    code::INVALID,
-                    "secrets.use",
-                    "the secret's value has quotes, backslashes or line ends, so it cannot stand inside other text",
-                )
-                .subject(&secret.name)
-                .hint("check the value, or use it as a whole file"))
-            };
-            if !(secret.users_own && as_called) {
-                let used = Use { name: secret.name.clone(), place: place.clone() };
-                gate.authorize(used)?.finish(0, result)?;
-            } else {
-                result?;
+    }
+
+    /// The same for bytes.
+    pub(crate) fn fill_bytes<'a>(
+        &self,
+        content: &'a [u8],
+        place: &Place,
+        as_called: bool,
+        gate: &Arc<Gate>,
+    ) -> Result<Cow<'a, [u8]>, Error> {
+        self.replaced(content, |secret, inside| {
+            let result = if inside { check_inside(secret) } else { Ok(()) };
+            if secret.users_own && as_called {
+                return result;
             }
-            filled.push_str(value);
-            rest = &rest[end..];
+            let used = Use { name: secret.name.clone(), place: place.clone(), users_own: secret.users_own };
+            gate.authorize(used)?.finish(0, result)
+        })
+    }
+
+    /// Puts in what the user's own command or file carries, and leaves everything else.
+    pub(crate) fn fill_own<'a>(&self, content: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if issued.values().all(|secret| !secret.users_own) {
+            return Ok(Cow::Borrowed(content));
         }
-        filled.push_str(rest);
+        drop(issued);
+        self.replaced(content, |secret, inside| match (secret.users_own, inside) {
+            (true, true) => check_inside(secret),
+            (true, false) => Ok(()),
+            (false, _) => {
+                Err(Error::new(code::DENIED, "secrets.use", "a plugin's secret is not for files of this host")
+                    .subject(&secret.name))
+            }
+        })
+    }
+
+    /// How many bytes a content has once it is filled.
+    pub(crate) fn filled_size(&self, content: &[u8]) -> u64 {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut size = content.len();
+        for found in placeholders(content) {
+            let Some(secret) = issued.get(found.name.as_ref()) else { continue };
+            let value = secret.value.expose_secret().len();
+            size = size - found.length + if found.base64 { value.div_ceil(3) * 4 } else { value };
+        }
+        size as u64
+    }
+
+    fn replaced<'a>(
+        &self,
+        content: &'a [u8],
+        mut check: impl FnMut(&Issued, bool) -> Result<(), Error>,
+    ) -> Result<Cow<'a, [u8]>, Error> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filled = Vec::new();
+        let mut done = 0;
+        for found in placeholders(content) {
+            let Some(secret) = issued.get(found.name.as_ref()) else { continue };
+            check(secret, !found.base64 && found.length != content.len())?;
+            filled.extend_from_slice(&content[done..found.at]);
+            let value = secret.value.expose_secret();
+            match found.base64 {
+                true => filled.extend_from_slice(STANDARD.encode(value).as_bytes()),
+                false => filled.extend_from_slice(value.as_bytes()),
+            }
+            done = found.at + found.length;
+        }
+        if done == 0 {
+            return Ok(Cow::Borrowed(content));
+        }
+        filled.extend_from_slice(&content[done..]);
         Ok(Cow::Owned(filled))
     }
 
@@ -167,6 +237,58 @@ impl Broker {
     pub(crate) fn redact_text(&self, text: String) -> String {
         String::from_utf8(self.redact(text.into_bytes())).unwrap_or_default()
     }
+}
+
+/// Placeholders on their way from one call to another, with their values, which nobody can see.
+#[derive(Default)]
+pub struct Carried(HashMap<String, Issued>);
+
+impl Carried {
+    /// With those of another content.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Carried({})", self.0.len())
+    }
+}
+
+/// A placeholder in a content.
+struct Found<'a> {
+    at: usize,
+    length: usize,
+    /// As it was issued.
+    name: Cow<'a, str>,
+    base64: bool,
+}
+
+fn placeholders(content: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    // Both marks begin alike, which is what is searched for.
+    memchr::memmem::find_iter(content, "pcoder-").filter_map(move |at| {
+        let end = at + MARK.len() + DIGITS;
+        let text = std::str::from_utf8(content.get(at..end)?).ok()?;
+        let found = |name, base64| Some(Found { at, length: end - at, name, base64 });
+        if text.starts_with(MARK) {
+            return found(Cow::Borrowed(text), false);
+        }
+        let digits = text.strip_prefix(BASE64_MARK)?;
+        found(Cow::Owned(format!("{MARK}{digits}")), true)
+    })
+}
+
+fn check_inside(secret: &Issued) -> Result<(), Error> {
+    if is_plain(secret.value.expose_secret()) {
+        return Ok(());
+    }
+    let message = "the secret's value has quotes, backslashes or line ends, so it cannot stand inside other text";
+    Err(Error::new(code::INVALID, "secrets.use", message)
+        .subject(&secret.name)
+        .hint("check the value, or use it as a whole file"))
 }
 
 /// Printable ASCII without what ends a string in JSON, TOML, a header or a shell.
@@ -251,6 +373,32 @@ mod tests {
         let placeholder = placeholder(&broker, &gate);
         assert_eq!(broker.fill(&placeholder, &Place::Target, false, &gate).expect("whole"), "{\"a\": 1}");
         assert!(broker.fill(&format!("\"{placeholder}\""), &Place::Target, false, &gate).is_err());
+    }
+
+    #[test]
+    fn a_value_that_could_end_a_string_goes_anywhere_as_base64() {
+        let broker = Broker::new(Arc::new(One("{\"a\": 1}\n")));
+        let gate = gate(&["target"]);
+        let text = format!("printf %s {} | base64 -d", placeholder(&broker, &gate).replace("secret", "base64"));
+        let filled = broker.fill(&text, &Place::Target, false, &gate).expect("base64");
+        assert_eq!(filled, "printf %s eyJhIjogMX0K | base64 -d");
+        assert_eq!(broker.filled_size(text.as_bytes()), filled.len() as u64);
+    }
+
+    #[test]
+    fn what_is_carried_to_another_call_is_the_users_own_there_and_stays_unseen() {
+        let broker = Broker::new(Arc::new(One("s3cret-value")));
+        let gate = gate(&["target"]);
+        let placeholder = placeholder(&broker, &gate);
+        let content = format!("token={placeholder}\0pcoder-secret-").into_bytes();
+        let carried = broker.carry(&content, &gate).expect("granted");
+        assert!(!format!("{carried:?}").contains("s3cret"));
+        let there = Broker::carrying(Arc::new(One("another")), carried);
+        assert_eq!(there.fill_own(&content).expect("filled").as_ref(), b"token=s3cret-value\0pcoder-secret-");
+        // Not without a grant of its own, where the other plugin sends it somewhere.
+        assert!(there.fill_bytes(&content, &Place::Target, false, &gate).is_err());
+        assert!(broker.carry(&content, &self::gate(&["exec"])).is_err());
+        assert!(broker.fill_own(&content).expect("nothing of the user's").as_ref() == content);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! A command whose output is kept.
 
-use std::io::Write as _;
-
 use pcoder_runtime::Error;
 use pcoder_runtime::contract::ExitStatus;
 use pcoder_runtime::host::stdio::{Input, Output, Stdio, pipe_reader};
@@ -49,12 +47,7 @@ pub(crate) async fn capture(
     let stdin = match input {
         Feed::Nothing => Input::Null,
         Feed::Inherit => Input::Inherit,
-        Feed::Bytes(bytes) => {
-            let (end, mut feed) = pipe()?;
-            // A command that does not read its input keeps this thread until it ends, and no longer.
-            std::thread::spawn(move || drop(feed.write_all(&bytes)));
-            Input::Pipe(end)
-        }
+        Feed::Bytes(bytes) => Input::Bytes(bytes),
     };
     let stdio = Stdio::new(stdin, Output::Pipe(stdout), Output::Pipe(stderr));
     let (status, stdout, stderr) = tokio::try_join!(run(stdio), keep(stdout_end, limit), keep(stderr_end, limit))?;

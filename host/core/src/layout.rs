@@ -102,6 +102,11 @@ impl Layout {
         self.data.join("settings.toml")
     }
 
+    /// The host keys that were seen first.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.data.join("known-hosts.toml")
+    }
+
     /// The profiles, one file each.
     pub fn profiles(&self) -> PathBuf {
         self.data.join("profiles")

@@ -15,6 +15,7 @@ pub mod doctor;
 mod engines;
 mod errors;
 pub mod grants;
+mod known_hosts;
 mod layout;
 pub mod names;
 mod plugins;

@@ -2,22 +2,25 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pcoder_engines::{EnginesLock, Platform, Store};
 use pcoder_runtime::artifact::{Cache, TrustedCode};
-use pcoder_runtime::call::{CallContext, Starter};
+use pcoder_runtime::call::{CallContext, HostKeys, Starter};
 use pcoder_runtime::error::code;
 use pcoder_runtime::inspect::{Inspection, inspect};
 use pcoder_runtime::manifest::{Capabilities, Kind};
 use pcoder_runtime::process::Processes;
-use pcoder_runtime::secrets::Broker;
+use pcoder_runtime::secrets::{Broker, Carried, SecretSource};
 use pcoder_runtime::{Error, Grant, Plugin, Runtime};
 use serde::Serialize;
 
 use crate::audit_log::AuditLog;
 use crate::errors::{from_engines, from_state};
 use crate::grants::{CompileCommand, Entry, PluginsLock, Policies};
+use crate::known_hosts::KnownHosts;
 use crate::{Layout, Surroundings};
 
 /// A plugin that is a part of the program, as its build made it.
@@ -46,6 +49,28 @@ pub struct Pcoder {
     compiler: OnceLock<CompileCommand>,
     pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
+}
+
+/// What every call to one plugin gets.
+#[derive(Clone)]
+pub(crate) struct CallSurroundings {
+    roots: HashMap<String, PathBuf>,
+    secrets: Arc<dyn SecretSource>,
+    path: Option<OsString>,
+    host_keys: Arc<dyn HostKeys>,
+}
+
+impl CallSurroundings {
+    /// A call's context. `carried` are the secrets in what it is about.
+    pub(crate) fn context(&self, carried: Carried) -> CallContext {
+        CallContext {
+            roots: self.roots.clone(),
+            secrets: Arc::new(Broker::carrying(Arc::clone(&self.secrets), carried)),
+            path: self.path.clone(),
+            host_keys: Some(Arc::clone(&self.host_keys)),
+            ..CallContext::default()
+        }
+    }
 }
 
 /// A line of `pcoder list-tools`.
@@ -220,7 +245,7 @@ impl Pcoder {
 
     /// A plugin that is built in, read.
     pub(crate) fn inspect_built_in(&self, name: &str) -> Option<Result<Inspection, Error>> {
-        self.bundled.iter().find(|it| it.name == name).map(|it| inspect(it.wasm))
+        self.bundled.iter().find(|it| it.name == name).map(|it| self.inspect(it.wasm))
     }
 
     /// The bytes of a plugin that was added: those that were granted, and no others.
@@ -247,7 +272,7 @@ impl Pcoder {
     /// # Errors
     /// `internal` when the build put something else into the program.
     pub fn inspect_all(&self) -> Result<Vec<Inspection>, Error> {
-        self.bundled.iter().map(|bundled| inspect(bundled.wasm)).collect()
+        self.bundled.iter().map(|bundled| self.inspect(bundled.wasm)).collect()
     }
 
     /// A line for each plugin.
@@ -276,7 +301,7 @@ impl Pcoder {
             });
         }
         for entry in lock.plugins.iter().filter(|entry| !self.bundled_names().any(|name| name == entry.name)) {
-            let read = self.component_of(entry).and_then(|wasm| inspect(&wasm));
+            let read = self.component_of(entry).and_then(|wasm| self.inspect(&wasm));
             plugins.push(PluginSummary {
                 name: entry.name.clone(),
                 kind: entry.kind,
@@ -309,7 +334,7 @@ impl Pcoder {
             (None, Some(entry)) if entry.kind == kind && !entry.is_built_in() => Cow::Owned(self.component_of(entry)?),
             _ => return Err(self.unknown(kind, short)),
         };
-        let inspection = inspect(&bytes)?;
+        let inspection = self.inspect(&bytes)?;
         let asked = &inspection.manifest.capabilities;
         // What is built in was granted by whoever built the program: all that it asks for, unless its user took some of
         // that away. What that leaves is not widened by another version of pcoder.
@@ -365,8 +390,27 @@ impl Pcoder {
             .hint(format!("choose one of {names}; {list} shows them"))
     }
 
+    /// What can be known of a component without running it, with its user's settings in what it asks for.
+    ///
+    /// # Errors
+    /// `invalid` for what is no plugin, and for a setting that cannot be.
+    pub fn inspect(&self, wasm: &[u8]) -> Result<Inspection, Error> {
+        let mut inspection = inspect(wasm)?;
+        let settings = self.plugin_settings(&inspection.manifest.name)?;
+        inspection.manifest = inspection.manifest.with_settings(&settings).map_err(|error| {
+            let subject = error.subject.clone().unwrap_or_default();
+            error.hint(format!("`pcoder config unset {subject}` takes it back"))
+        })?;
+        Ok(inspection)
+    }
+
     /// What a call gets that reaches nothing but what `called` says.
     pub(crate) fn context(&self, plugin: &Plugin) -> CallContext {
+        self.call_surroundings(plugin).context(Carried::default())
+    }
+
+    /// The same for several calls, with what cannot change meanwhile looked up once.
+    pub(crate) fn call_surroundings(&self, plugin: &Plugin) -> CallSurroundings {
         let name = plugin.manifest().name.as_str();
         let mut roots = HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]);
         // Only a plugin that asks for a folder of its user's choice needs to know where that is.
@@ -376,11 +420,11 @@ impl Pcoder {
         {
             roots.extend(entry.roots.iter().map(|(root, folder)| (root.clone(), folder.into())));
         }
-        CallContext {
+        CallSurroundings {
             roots,
-            secrets: Arc::new(Broker::new(self.secret_source())),
+            secrets: self.secret_source(),
             path: self.surroundings.variable("PATH").map(Into::into),
-            ..CallContext::default()
+            host_keys: Arc::new(KnownHosts::of(self.layout())),
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Key {
 }
 
 /// Every setting, but for `profile.TOOL`, which there is one of for each tool, and `secrets.NAME`, which there is one of for
-/// each secret that plugins name.
+/// each secret that plugins name, and `plugins.NAME.SETTING`, which there is one of for each setting in a plugin's manifest.
 pub const KEYS: [Key; 5] = [
     Key {
         name: "tool",
@@ -79,6 +79,9 @@ pub const KEYS: [Key; 5] = [
         about: "where the audit is sent too, as OpenTelemetry over HTTP",
     },
 ];
+
+/// What the settings of plugins begin with: `plugins.NAME.SETTING`.
+const PLUGINS: &str = "plugins.";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -145,6 +148,9 @@ pub struct UserSettings {
     /// Where the secrets come from that plugins name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secrets: BTreeMap<Variable, Reference>,
+    /// What plugins are to know, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    plugins: BTreeMap<Name, BTreeMap<Name, String>>,
 }
 
 impl Document for UserSettings {
@@ -180,6 +186,11 @@ impl UserSettings {
             "provider" => self.provider.as_ref().map(text),
             "install" => self.install.map(|it| if it == Install::Ask { "ask" } else { "never" }.to_owned()),
             "otlp-endpoint" => self.otlp_endpoint.as_ref().map(|it| it.as_str().to_owned()),
+            _ if name.starts_with(PLUGINS) => {
+                let (plugin, setting) = name.strip_prefix(PLUGINS)?.split_once('.')?;
+                let (_, settings) = self.plugins.iter().find(|(it, _)| it.as_str() == plugin)?;
+                settings.iter().find(|(it, _)| it.as_str() == setting).map(|(_, value)| value.clone())
+            }
             _ => match name.strip_prefix("secrets.") {
                 Some(secret) => {
                     let found = self.secrets.iter().find(|(it, _)| it.as_str() == secret);
@@ -229,6 +240,14 @@ impl Pcoder {
         Ok(user.secrets.into_iter().map(|(name, reference)| (name.as_str().to_owned(), reference)).collect())
     }
 
+    /// What the user set for a plugin.
+    pub(crate) fn plugin_settings(&self, plugin: &str) -> Result<BTreeMap<String, String>, Error> {
+        let user = self.settings_file().read().map_err(|error| from_state(OPERATION, &error))?;
+        let found = user.plugins.into_iter().find(|(name, _)| name.as_str() == plugin);
+        let settings = found.map(|(_, settings)| settings).unwrap_or_default();
+        Ok(settings.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
+    }
+
     pub(crate) fn settings_file(&self) -> File<UserSettings> {
         File::new(self.layout().settings(), &self.layout().locks)
     }
@@ -240,28 +259,8 @@ impl Pcoder {
     pub fn set(&self, name: &str, value: Option<&str>) -> Result<(), Error> {
         check_name(name)?;
         let change = |text: &mut DocumentMut| {
-            let (table, key) = match name.split_once('.') {
-                Some((table, key)) => {
-                    let item = text.entry(table).or_insert(toml_edit::table());
-                    if !item.is_table_like() {
-                        *item = toml_edit::table();
-                    }
-                    match item.as_table_like_mut() {
-                        Some(table) => (table, key),
-                        None => return Ok(()),
-                    }
-                }
-                None => (text.as_table_mut() as &mut dyn toml_edit::TableLike, name),
-            };
-            match value {
-                Some(value) => drop(table.insert(key, toml_edit::value(value))),
-                None => drop(table.remove(key)),
-            }
-            for table in ["profile", "secrets"] {
-                if text.get(table).and_then(|it| it.as_table_like()).is_some_and(|it| it.is_empty()) {
-                    text.remove(table);
-                }
-            }
+            let words: Vec<&str> = name.split('.').collect();
+            put(text.as_table_mut(), &words, value);
             Ok(())
         };
         let result = self.settings_file().edit::<pcoder_state::Error>(change);
@@ -277,16 +276,48 @@ impl Pcoder {
     }
 }
 
+/// Sets a value where these words lead to, or takes it out, with the tables that are empty then.
+fn put(table: &mut dyn toml_edit::TableLike, words: &[&str], value: Option<&str>) {
+    match (words, value) {
+        ([key], Some(value)) => drop(table.insert(key, toml_edit::value(value))),
+        ([key], None) => drop(table.remove(key)),
+        ([first, rest @ ..], _) => {
+            if value.is_none() && !table.contains_key(first) {
+                return;
+            }
+            let item = table.entry(first).or_insert(toml_edit::table());
+            if !item.is_table_like() {
+                *item = toml_edit::table();
+            }
+            if let Some(inner) = item.as_table_mut() {
+                // A table that only holds others needs no line of its own.
+                inner.set_implicit(true);
+            }
+            let Some(inner) = item.as_table_like_mut() else { return };
+            put(inner, rest, value);
+            if inner.is_empty() {
+                table.remove(first);
+            }
+        }
+        ([], _) => {}
+    }
+}
+
 fn check_name(name: &str) -> Result<(), Error> {
     let of_tool = name.strip_prefix("profile.").is_some_and(|tool| Name::new(tool).is_ok());
     let of_secret = name.strip_prefix("secrets.").is_some_and(|secret| Variable::new(secret).is_ok());
-    if of_tool || of_secret || KEYS.iter().any(|key| key.name == name) {
+    let is_name = |word: &str| Name::new(word).is_ok();
+    let of_plugin = name
+        .strip_prefix(PLUGINS)
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(plugin, setting)| is_name(plugin) && is_name(setting));
+    if of_tool || of_secret || of_plugin || KEYS.iter().any(|key| key.name == name) {
         return Ok(());
     }
     let names = KEYS.map(|key| format!("`{}`", key.name)).join(", ");
     Err(Error::new(code::INVALID, OPERATION, "there is no such setting")
         .subject(pcoder_runtime::text::for_people(name, 80))
-        .hint(format!("the settings are {names}, `profile.TOOL` and `secrets.NAME`")))
+        .hint(format!("the settings are {names}, `profile.TOOL`, `secrets.NAME` and `plugins.NAME.SETTING`")))
 }
 
 /// A project's file is small; a larger one is something else.
@@ -387,6 +418,11 @@ impl Settings<'_> {
         }
         for secret in self.user.1.secrets.keys() {
             all.push(self.get(&format!("secrets.{}", secret.as_str()), None)?);
+        }
+        for (plugin, settings) in &self.user.1.plugins {
+            for setting in settings.keys() {
+                all.push(self.get(&format!("{PLUGINS}{}.{}", plugin.as_str(), setting.as_str()), None)?);
+            }
         }
         Ok(all)
     }

@@ -10,11 +10,13 @@ use pcoder_runtime::contract::{CommandSpec, ExitStatus, Output as Captured, Writ
 use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
+use pcoder_runtime::secrets::Carried;
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin};
 
 use crate::Pcoder;
 use crate::capture::{Feed, capture};
+use crate::plugins::CallSurroundings;
 
 /// One instance of one provider.
 pub(crate) struct OnProvider {
@@ -22,22 +24,27 @@ pub(crate) struct OnProvider {
     instance: String,
     home: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    surroundings: CallSurroundings,
 }
 
 impl OnProvider {
-    fn context(&self, called: Called) -> CallContext {
+    fn context(&self, called: Called, carried: Carried) -> CallContext {
         CallContext {
             called: Called { environment: self.environment.clone(), home: Some(self.home.clone()), ..called },
-            ..CallContext::default()
+            ..self.surroundings.context(carried)
         }
     }
 
     fn about(&self, path: &str) -> CallContext {
-        self.context(Called { path: Some(path.to_owned()), ..Called::default() })
+        self.about_carrying(path, Carried::default())
     }
 
-    async fn exec_bounded(&self, spec: &CommandSpec, stdio: Stdio) -> Result<ExitStatus, Error> {
-        let context = self.context(Called { command: Some(spec.clone()), ..Called::default() });
+    fn about_carrying(&self, path: &str, carried: Carried) -> CallContext {
+        self.context(Called { path: Some(path.to_owned()), ..Called::default() }, carried)
+    }
+
+    async fn exec_bounded(&self, spec: &CommandSpec, stdio: Stdio, carried: Carried) -> Result<ExitStatus, Error> {
+        let context = self.context(Called { command: Some(spec.clone()), ..Called::default() }, carried);
         self.provider.provider()?.exec(context, &self.instance, spec, stdio).await
     }
 }
@@ -48,16 +55,16 @@ impl Target for OnProvider {
         crate::engines::utf8(&self.home)
     }
 
-    async fn run(&self, spec: CommandSpec, input: Vec<u8>, limit: u64) -> Result<Captured, Error> {
-        let kept = capture(Feed::Bytes(input), limit, |stdio| self.exec_bounded(&spec, stdio)).await?;
+    async fn run(&self, spec: CommandSpec, input: Vec<u8>, limit: u64, carried: Carried) -> Result<Captured, Error> {
+        let kept = capture(Feed::Bytes(input), limit, |stdio| self.exec_bounded(&spec, stdio, carried)).await?;
         if kept.stdout.cut || kept.stderr.cut {
             return Err(Error::new(code::LIMIT, "target.run", format!("it wrote more than {limit} bytes")));
         }
         Ok(Captured { status: kept.status, stdout: kept.stdout.bytes, stderr: kept.stderr.bytes })
     }
 
-    async fn exec(&self, spec: CommandSpec, stdio: Stdio) -> Result<ExitStatus, Error> {
-        self.exec_bounded(&spec, stdio).await
+    async fn exec(&self, spec: CommandSpec, stdio: Stdio, carried: Carried) -> Result<ExitStatus, Error> {
+        self.exec_bounded(&spec, stdio, carried).await
     }
 
     async fn read_file(&self, path: String) -> Result<Vec<u8>, Error> {
@@ -70,9 +77,10 @@ impl Target for OnProvider {
         content: Vec<u8>,
         options: WriteOptions,
         atomic: bool,
+        carried: Carried,
     ) -> Result<(), Error> {
         let provider = self.provider.provider()?;
-        let context = self.about(&path);
+        let context = self.about_carrying(&path, carried);
         if atomic {
             provider.write_file_atomic(context, &self.instance, &path, &content, options).await
         } else {
@@ -110,7 +118,8 @@ impl Pcoder {
         environment: Vec<(OsString, OsString)>,
     ) -> Result<Arc<dyn Target>, Error> {
         let provider = self.plugin(Kind::Provider, provider).await?;
-        Ok(Arc::new(OnProvider { provider, instance: instance.to_owned(), home, environment }))
+        let surroundings = self.call_surroundings(&provider);
+        Ok(Arc::new(OnProvider { provider, instance: instance.to_owned(), home, environment, surroundings }))
     }
 
     /// What a call into a process manager or an installer gets: the instance that it is about.

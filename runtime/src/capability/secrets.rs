@@ -5,7 +5,7 @@ use url::Url;
 use super::net::UrlPattern;
 use super::{Class, Effect};
 use crate::error::Error;
-use crate::manifest::Capabilities;
+use crate::manifest::{AS_CALLED, Capabilities, Secrets};
 
 /// Where a grant lets a secret's value go.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub enum Destination {
     Target,
     /// Into the environment of a program on the host that the plugin may run.
     Exec,
-    /// Into headers of requests to these URLs, or, with the scheme `ssh`, into logins.
+    /// Into requests to these URLs, into messages of a WebSocket, or, with the scheme `ssh`, into logins and files.
     Url(UrlPattern),
 }
 
@@ -47,7 +47,7 @@ pub enum Place {
     Target,
     /// A program's environment on the host.
     Exec,
-    /// A request's header, or the login of a host that is reached over SSH.
+    /// A request, a message of a WebSocket, or the login and the files of a host that is reached over SSH.
     Request(Url),
     /// A command that is run over SSH. No grant leads there: it could say the value to whoever runs it.
     Command(Url),
@@ -82,7 +82,8 @@ impl Effect for Name {
     }
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
-        capabilities.secrets.iter().find(|grant| grant.name == self.0).map(|grant| format!("secrets {}", grant.name))
+        let named = |grant: &&Secrets| grant.name == self.0 && grant.name != AS_CALLED;
+        capabilities.secrets.iter().find(named).map(|grant| format!("secrets {}", grant.name))
     }
 }
 
@@ -93,6 +94,8 @@ pub struct Use {
     pub name: String,
     /// Where it would go.
     pub place: Place,
+    /// Its user put it into what the call is about; the plugin did not ask for it.
+    pub users_own: bool,
 }
 
 impl Effect for Use {
@@ -107,7 +110,9 @@ impl Effect for Use {
     }
 
     fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
-        capabilities.secrets.iter().filter(|grant| grant.name == self.name).find_map(|grant| {
+        let granted = if self.users_own { AS_CALLED } else { self.name.as_str() };
+        let own = !self.users_own && granted == AS_CALLED;
+        capabilities.secrets.iter().filter(|grant| grant.name == granted && !own).find_map(|grant| {
             let to = grant.to.iter().find(|to| Destination::parse(to).is_ok_and(|it| it.holds(&self.place)))?;
             Some(format!("secrets {} to {to}", grant.name))
         })
@@ -128,7 +133,8 @@ mod tests {
             }],
             ..Capabilities::default()
         };
-        let to = |place| Use { name: "KEY".into(), place }.allowed_by(&capabilities).is_some();
+        let used = |users_own, place| Use { name: "KEY".into(), place, users_own };
+        let to = |place| used(false, place).allowed_by(&capabilities).is_some();
         let url = |text: &str| Place::Request(Url::parse(text).expect("a URL"));
         assert!(to(url("https://api.example.com/v1/x")));
         assert!(!to(url("https://api.example.com/v2/x")));
@@ -136,5 +142,23 @@ mod tests {
         assert!(!to(Place::Target));
         assert!(!to(Place::Exec));
         assert!(Name("OTHER".into()).allowed_by(&capabilities).is_none());
+        // What the user put into a command is not the plugin's, whatever its name.
+        assert!(used(true, url("https://api.example.com/v1/x")).allowed_by(&capabilities).is_none());
+    }
+
+    #[test]
+    fn what_the_user_put_into_a_command_goes_where_the_grant_of_what_is_called_says() {
+        let grant = Secrets { name: AS_CALLED.into(), to: vec!["https://a.test/".into()], reason: String::new() };
+        let capabilities = Capabilities { secrets: vec![grant], ..Capabilities::default() };
+        let to = |name: &str, users_own, url: &str| {
+            let place = Place::Request(Url::parse(url).expect("a URL"));
+            Use { name: name.into(), place, users_own }.allowed_by(&capabilities).is_some()
+        };
+        assert!(to("KEY", true, "https://a.test/exec"));
+        assert!(!to("KEY", true, "https://b.test/exec"));
+        assert!(!to("KEY", false, "https://a.test/exec"));
+        // No name makes a secret of the plugin's one of the user's.
+        assert!(!to(AS_CALLED, false, "https://a.test/exec"));
+        assert!(Name(AS_CALLED.into()).allowed_by(&capabilities).is_none());
     }
 }

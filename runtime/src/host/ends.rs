@@ -19,6 +19,7 @@ impl Ends {
             stdin: match stdin {
                 Input::Inherit => own_input()?,
                 Input::Null => Box::new(tokio::io::empty()),
+                Input::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
                 Input::Pipe(pipe) => Box::new(pipe_reader(pipe)?),
             },
             stdout: writer(stdout, || Box::new(tokio::io::stdout()))?,

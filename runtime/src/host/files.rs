@@ -4,6 +4,7 @@
 //! open, whatever is renamed or linked meanwhile. The root `called` is one path that the host itself named: links at its
 //! end are followed before its folder is opened, and nothing else leads out of there.
 
+use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -222,6 +223,19 @@ fn write_beside_and_rename(place: &Place, content: &[u8], options: WriteOptions)
     written.map(|()| ((), content.len() as u64))
 }
 
+impl CallState {
+    /// The content of a file that this call was asked to write, with what its user put into it.
+    fn own_secrets(&self, root: &str, content: Vec<u8>) -> Result<Vec<u8>, Error> {
+        if root != CALLED {
+            return Ok(content);
+        }
+        Ok(match self.context.secrets.fill_own(&content)? {
+            Cow::Borrowed(_) => content,
+            Cow::Owned(filled) => filled,
+        })
+    }
+}
+
 fn entry(name: &str, metadata: &Metadata) -> Entry {
     let kind = if metadata.is_file() {
         "file"
@@ -264,6 +278,7 @@ impl Host for CallState {
         content: Vec<u8>,
         options: WriteOptions,
     ) -> Result<(), WitError> {
+        let content = self.own_secrets(&root, content)?;
         let permit = self.file("write", Access::ReadWrite, &root, &path)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {
@@ -285,6 +300,7 @@ impl Host for CallState {
         content: Vec<u8>,
         options: WriteOptions,
     ) -> Result<(), WitError> {
+        let content = self.own_secrets(&root, content)?;
         let permit = self.file("write-atomic", Access::ReadWrite, &root, &path)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {

@@ -4,6 +4,7 @@
 //! here: the request is checked, its host is looked up, the address is checked, and that very address is dialled.
 //! Redirects are not followed: a plugin that follows one makes a request, and that is checked like any other.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use url::Url;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -84,13 +85,14 @@ async fn send(
         for value in request.headers_mut().values_mut() {
             let Ok(text) = value.to_str() else { continue };
             let filled = secrets.fill(text, &Place::Request(url.clone()), false, &gate).map_err(of(Part::Request))?;
-            if let std::borrow::Cow::Owned(filled) = filled {
+            if let Cow::Owned(filled) = filled {
                 *value = HeaderValue::from_str(&filled)
                     .map_err(|_| Error::new(code::INVALID, "net.request", "a secret is not a header's value"))
                     .map_err(of(Part::Request))?;
                 value.set_sensitive(true);
             }
         }
+        let mut request = with_secrets(request, &secrets, &url, &gate).await.map_err(of(Part::Request))?;
         let connect = options.as_ref().and_then(|it| it.connect_timeout).unwrap_or(CONNECT);
         let reached = dial(&gate, Some(&method), &url, connect).await;
         let stream = reached.map_err(|it| (Part::Reach(it.part), it.error))?;
@@ -130,6 +132,41 @@ async fn send(
     }
 }
 
+/// The request with a body whose placeholders are filled. It is held whole for that, within the call's budget; a call
+/// that knows no secrets sends it as it comes.
+async fn with_secrets(
+    request: hyper::Request<Counted>,
+    secrets: &Broker,
+    url: &Url,
+    gate: &Arc<Gate>,
+) -> Result<hyper::Request<WasiBody>, Error> {
+    let (mut head, body) = request.into_parts();
+    if secrets.is_empty() || body.is_end_stream() {
+        return Ok(hyper::Request::from_parts(head, body.boxed_unsync()));
+    }
+    let bytes = body
+        .collect()
+        .await
+        .map_err(|error| match error {
+            HttpError::HttpRequestBodySize(_) => too_large(),
+            _ => Error::new(code::NETWORK, "net.request", "the plugin did not give the whole body"),
+        })?
+        .to_bytes();
+    let filled = match secrets.fill_bytes(&bytes, &Place::Request(url.clone()), false, gate)? {
+        Cow::Borrowed(_) => bytes.clone(),
+        Cow::Owned(filled) => Bytes::from(filled),
+    };
+    if head.headers.contains_key(CONTENT_LENGTH) {
+        head.headers.insert(CONTENT_LENGTH, filled.len().into());
+    }
+    let body = http_body_util::Full::new(filled).map_err(|never| match never {}).boxed_unsync();
+    Ok(hyper::Request::from_parts(head, body))
+}
+
+fn too_large() -> Error {
+    Error::new(code::LIMIT, "net.request", "its body is larger than what this call may still move")
+}
+
 /// A request's body, counted as it is sent.
 struct Counted {
     body: WasiBody,
@@ -165,7 +202,7 @@ impl Body for Counted {
 fn not_sent(error: &hyper::Error) -> Error {
     let own = std::error::Error::source(error).and_then(|it| it.downcast_ref::<HttpError>());
     if let Some(HttpError::HttpRequestBodySize(_)) = own {
-        return Error::new(code::LIMIT, "net.request", "its body is larger than what this call may still move");
+        return too_large();
     }
     Error::new(code::NETWORK, "net.request", error.to_string())
 }

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod secrets;
+mod settings;
 pub(crate) mod ssh;
 pub mod stdio;
 pub(crate) mod target;

@@ -23,11 +23,18 @@ use crate::process::{Plan, capture, run};
 impl Host for CallState {
     async fn run(&mut self, spec: CommandSpec, stdio: Resource<Stdio>) -> Result<ExitStatus, WitError> {
         let (permit, plan) = self.plan(&spec)?;
+        let own = self.context.called.command.as_ref() == Some(&spec);
+        let secrets = Arc::clone(&self.context.secrets);
         let streams = self
             .table
             .get_mut(&stdio)
             .map_err(|error| Error::new(code::INTERNAL, "process.run", error.to_string()))
-            .and_then(Stdio::take);
+            .and_then(|stdio| {
+                if own {
+                    stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
+                }
+                stdio.take()
+            });
         let streams = match streams {
             Ok(streams) => streams,
             Err(error) => return permit.finish(0, Err(error)).map_err(WitError::from),

@@ -10,4 +10,8 @@ impl Host for CallState {
         let permit = self.gate.authorize(Name(name))?;
         Ok(self.context.secrets.issue(permit)?)
     }
+
+    async fn filled_size(&mut self, content: Vec<u8>) -> u64 {
+        self.context.secrets.filled_size(&content)
+    }
 }

@@ -4,7 +4,9 @@ use std::io::{IsTerminal as _, PipeReader, PipeWriter};
 use std::process::Stdio as Handle;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::pipe::{AsyncReadStream, AsyncWriteStream, ClosedInputStream, SinkOutputStream};
+use wasmtime_wasi::p2::pipe::{
+    AsyncReadStream, AsyncWriteStream, ClosedInputStream, MemoryInputPipe, SinkOutputStream,
+};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
 
 use super::ends::{Ends, Sizes};
@@ -20,8 +22,21 @@ pub enum Input {
     Inherit,
     /// Nothing: it ends at once.
     Null,
+    /// These bytes.
+    Bytes(Vec<u8>),
     /// A pipe.
     Pipe(PipeReader),
+}
+
+impl Input {
+    /// How many bytes there are, where that is known beforehand.
+    fn size(&self) -> Option<u64> {
+        match self {
+            Self::Null => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Inherit | Self::Pipe(_) => None,
+        }
+    }
 }
 
 /// Where a command's output goes.
@@ -69,6 +84,14 @@ impl Stdio {
         Ok(Self::new(stdin, stdout, stderr))
     }
 
+    /// Changes input that is all there. A stream stays as it is.
+    pub(crate) fn change_input(&mut self, change: impl FnOnce(&[u8]) -> Result<Vec<u8>, Error>) -> Result<(), Error> {
+        if let Some(Input::Bytes(bytes)) = &mut self.stdin {
+            *bytes = change(bytes)?;
+        }
+        Ok(())
+    }
+
     /// Takes all three for a program that the host starts.
     pub(crate) fn take(&mut self) -> Result<Streams, Error> {
         let (stdin, stdout, stderr) = self.all()?;
@@ -77,6 +100,7 @@ impl Stdio {
             stdin: match stdin {
                 Input::Inherit => Handle::inherit(),
                 Input::Null => Handle::null(),
+                Input::Bytes(bytes) => fed(bytes)?.into(),
                 Input::Pipe(pipe) => pipe.into(),
             },
             stdout: output_handle(stdout),
@@ -96,6 +120,17 @@ impl Stdio {
             _ => Err(taken("stdio")),
         }
     }
+}
+
+/// A pipe that these bytes come out of. A command that does not read its input keeps a thread until it ends, and no
+/// longer.
+pub(super) fn fed(bytes: Vec<u8>) -> Result<PipeReader, Error> {
+    use std::io::Write as _;
+    let failed = |error: std::io::Error| Error::io("stdio", "a pipe", &error);
+    let (reader, mut writer) = std::io::pipe().map_err(failed)?;
+    let feed = move || drop(writer.write_all(&bytes));
+    std::thread::Builder::new().name("standard input".to_owned()).spawn(feed).map_err(failed)?;
+    Ok(reader)
 }
 
 fn output_handle(output: Output) -> Handle {
@@ -142,11 +177,16 @@ impl HostStdio for CallState {
         self.push_pollable(Sizes::of(terminal))
     }
 
+    async fn input_size(&mut self, this: Resource<Stdio>) -> Option<u64> {
+        self.table.get(&this).ok().and_then(|it| it.stdin.as_ref()).and_then(Input::size)
+    }
+
     async fn stdin(&mut self, this: Resource<Stdio>) -> Result<Resource<DynInputStream>, WitError> {
         let input = self.table.get_mut(&this).map_err(lost)?.stdin.take().ok_or_else(|| taken("standard input"))?;
         let stream: DynInputStream = match input {
             Input::Inherit => Box::new(AsyncReadStream::new(tokio::io::stdin())),
             Input::Null => Box::new(ClosedInputStream),
+            Input::Bytes(bytes) => Box::new(MemoryInputPipe::new(bytes)),
             Input::Pipe(pipe) => Box::new(AsyncReadStream::new(pipe_reader(pipe).map_err(WitError::from)?)),
         };
         self.table.push(stream).map_err(lost)

@@ -10,10 +10,10 @@ use crate::bindings::host::pcoder::plugin::types::{
     Command, CommandSpec, Error as WitError, ExitStatus, Output, WriteOptions,
 };
 use crate::call::CallState;
-use crate::capability::secrets::Place;
 use crate::capability::target::OnTarget;
 use crate::error::{Error, code};
 use crate::gate::Permit;
+use crate::secrets::Carried;
 use crate::target::Target;
 
 impl CallState {
@@ -32,22 +32,13 @@ impl CallState {
         }
     }
 
-    /// Swaps placeholders in a command's variables and in what it is fed.
-    fn filled(&self, mut spec: CommandSpec, input: Vec<u8>) -> Result<(CommandSpec, Vec<u8>), Error> {
-        for setting in &mut spec.env {
-            setting.value = self.context.secrets.fill(&setting.value, &Place::Target, false, &self.gate)?.into_owned();
-        }
-        Ok((spec, self.filled_bytes(input)?))
-    }
-
-    fn filled_bytes(&self, content: Vec<u8>) -> Result<Vec<u8>, Error> {
-        match String::from_utf8(content) {
-            Ok(text) => {
-                Ok(self.context.secrets.fill(&text, &Place::Target, false, &self.gate)?.into_owned().into_bytes())
-            }
-            // Placeholders are text; other bytes hold none.
-            Err(error) => Ok(error.into_bytes()),
-        }
+    /// The placeholders of a command and of what it is fed, which go on with them. The values stay with the host, which
+    /// puts them in where the instance's provider hands them over.
+    fn carried(&self, spec: &CommandSpec, input: &[u8]) -> Result<Carried, Error> {
+        let secrets = &self.context.secrets;
+        spec.env.iter().try_fold(secrets.carry(input, &self.gate)?, |carried, setting| {
+            Ok(carried.and(secrets.carry(setting.value.as_bytes(), &self.gate)?))
+        })
     }
 
     async fn write(
@@ -61,8 +52,8 @@ impl CallState {
         let (permit, target) = self.on_target(verb, path.as_str())?;
         let bytes = content.len() as u64;
         self.charge("target.write-file", bytes)?;
-        let content = self.filled_bytes(content)?;
-        Ok(permit.finish(bytes, target.write_file(path, content, options, atomic).await)?)
+        let carried = self.context.secrets.carry(&content, &self.gate)?;
+        Ok(permit.finish(bytes, target.write_file(path, content, options, atomic, carried).await)?)
     }
 }
 
@@ -82,8 +73,8 @@ impl Host for CallState {
 
     async fn run(&mut self, spec: CommandSpec, input: Vec<u8>) -> Result<Output, WitError> {
         let (permit, target) = self.on_target("run", program(&spec))?;
-        let (spec, input) = self.filled(spec, input)?;
-        let result = target.run(spec, input, self.allowance()).await;
+        let carried = self.carried(&spec, &input)?;
+        let result = target.run(spec, input, self.allowance(), carried).await;
         let bytes = result.as_ref().map_or(0, |it| (it.stdout.len() + it.stderr.len()) as u64);
         let output = permit.finish(bytes, result)?;
         self.charge("target.run", bytes)?;
@@ -97,14 +88,14 @@ impl Host for CallState {
 
     async fn exec(&mut self, spec: CommandSpec, stdio: Resource<Stdio>) -> Result<ExitStatus, WitError> {
         let (permit, target) = self.on_target("exec", program(&spec))?;
-        let (spec, _) = self.filled(spec, Vec::new())?;
+        let carried = self.carried(&spec, &[])?;
         let handed = self
             .table
             .get_mut(&stdio)
             .map_err(|error| Error::new(code::INTERNAL, "target.exec", error.to_string()))
             .and_then(Stdio::hand_on);
         let result = match handed {
-            Ok(stdio) => target.exec(spec, stdio).await,
+            Ok(stdio) => target.exec(spec, stdio, carried).await,
             Err(error) => Err(error),
         };
         Ok(permit.finish(0, result)?)

@@ -3,6 +3,7 @@
 //! A connection takes the way of every other one (`dial.rs`). It is opened by hyper, as a request is: tungstenite's own
 //! handshake writes every header that it sends into its log, and headers carry secrets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// An open connection. Dropping it closes it.
 pub struct WebSocket {
+    url: Url,
     sink: SplitSink<Socket, Message>,
     inbox: mpsc::Receiver<Result<Message, Error>>,
     /// What `ready` took out of the inbox.
@@ -76,12 +78,12 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    fn new(socket: Socket) -> Self {
+    fn new(url: Url, socket: Socket) -> Self {
         let (sink, stream) = socket.split();
         let (sender, inbox) = mpsc::channel(WAITING);
         let mut reader = JoinSet::new();
         reader.spawn(read(stream, sender));
-        Self { sink, inbox, next: None, ended: None, _reader: reader }
+        Self { url, sink, inbox, next: None, ended: None, _reader: reader }
     }
 
     fn receive(&mut self) -> Result<Option<Message>, Error> {
@@ -146,7 +148,7 @@ impl Host for CallState {
         let permit = self.gate.authorize(Channel { verb: "open", url: url.clone(), subject: None })?;
         let result = open(&self.gate, &self.context.secrets, &url, headers).await;
         let socket = permit.finish(0, result)?;
-        Ok(self.keep(OPERATION, WebSocket::new(socket))?)
+        Ok(self.keep(OPERATION, WebSocket::new(url, socket))?)
     }
 }
 
@@ -154,9 +156,14 @@ impl HostConnection for CallState {
     async fn send(&mut self, this: Resource<WebSocket>, message: WitMessage) -> Result<(), WitError> {
         const OPERATION: &str = "websocket.send";
         let socket = self.table.get_mut(&this).map_err(|error| lost(OPERATION, &error))?;
+        let place = Place::Request(socket.url.clone());
+        let secrets = &self.context.secrets;
         let message = match message {
-            WitMessage::Text(text) => Message::text(text),
-            WitMessage::Binary(bytes) => Message::binary(bytes),
+            WitMessage::Text(text) => Message::text(secrets.fill(&text, &place, false, &self.gate)?.into_owned()),
+            WitMessage::Binary(bytes) => match secrets.fill_bytes(&bytes, &place, false, &self.gate)? {
+                Cow::Borrowed(_) => Message::binary(bytes),
+                Cow::Owned(filled) => Message::binary(filled),
+            },
         };
         Ok(socket.sink.send(message).await.map_err(|error| failed(OPERATION, &error))?)
     }
@@ -166,7 +173,12 @@ impl HostConnection for CallState {
         let secrets = &self.context.secrets;
         Ok(socket.receive()?.map(|message| match message {
             Message::Text(text) => WitMessage::Text(secrets.redact_text(text.as_str().to_owned())),
-            other => WitMessage::Binary(secrets.redact(other.into_data().into())),
+            // Without changing their number: what says lengths beforehand stays readable.
+            other => {
+                let mut bytes = Vec::from(other.into_data());
+                secrets.mask(&mut bytes);
+                WitMessage::Binary(bytes)
+            }
         }))
     }
 

@@ -53,6 +53,7 @@ pub mod provider {
             "pcoder:plugin/ssh@0.1.0": crate::bindings::host::pcoder::plugin::ssh,
             "pcoder:plugin/websocket@0.1.0": crate::bindings::host::pcoder::plugin::websocket,
             "pcoder:plugin/secrets@0.1.0": crate::bindings::host::pcoder::plugin::secrets,
+            "pcoder:plugin/settings@0.1.0": crate::bindings::host::pcoder::plugin::settings,
             "pcoder:plugin/log@0.1.0": crate::bindings::host::pcoder::plugin::log,
         },
     });
@@ -78,6 +79,7 @@ pub mod process_manager {
             "pcoder:plugin/stdio@0.1.0": crate::bindings::host::pcoder::plugin::stdio,
             "pcoder:plugin/target@0.1.0": crate::bindings::host::pcoder::plugin::target,
             "pcoder:plugin/files@0.1.0": crate::bindings::host::pcoder::plugin::files,
+            "pcoder:plugin/settings@0.1.0": crate::bindings::host::pcoder::plugin::settings,
             "pcoder:plugin/log@0.1.0": crate::bindings::host::pcoder::plugin::log,
         },
     });

@@ -8,19 +8,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result, code};
-use crate::shell::{print, quote_path};
+use crate::shell::{print, printed_size, quote_path};
 use crate::types::{CommandSpec, Output, WriteOptions};
-use crate::{path, text};
+use crate::{path, placeholder, text};
 
 /// How much content one command carries, unless [`ExecFiles::with_chunk`] says otherwise: 10 MiB.
 pub const CHUNK: usize = 10 * 1024 * 1024;
 
-/// How much content one command carries in its arguments. Linux takes 128 KiB an argument; base64 makes 96 of 72.
-const ARGUMENT_CHUNK: usize = 72 * 1024;
+/// How much content one command carries in its arguments. Linux takes 128 KiB an argument; base64 makes 124 of 93, which
+/// leaves room for the script around it and for what a provider wraps it in.
+pub const ARGUMENT_CHUNK: usize = 93 * 1024;
 
 const ABSENT: i32 = 44;
 const NOT_A_FILE: i32 = 45;
 const WRONG_SIZE: i32 = 46;
+
+/// A script that fails takes its temporary file along.
+const DROP_IF_FAILED: &str = r#"trap 'r=$?; [ $r -eq 0 ] || rm -f "$t"; exit $r' EXIT"#;
+
+/// How a content gets into a file.
+struct Way {
+    /// What comes before it; ends the script when it fails.
+    prepare: String,
+    /// The file, as a word.
+    file: String,
+    /// What comes behind it.
+    finish: String,
+    /// The file is `"$t"`, a temporary one.
+    keeps_name: bool,
+}
 
 /// File operations over a function that runs commands.
 pub struct ExecFiles<E> {
@@ -89,40 +105,26 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             Some(_) => format!("umask 077 && : > {file} && chmod u=rw,go= {file}"),
             None => format!(": > {file}"),
         };
-        let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create}", parents(path, &options)?);
-        let finish = format!(
-            "{}[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}",
-            chmod(&options, &file, ""),
-            content.len()
-        );
-        self.pour(OPERATION, path, content, &prepare, &file, &finish).map(|_| ())
+        let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create} || exit", parents(path, &options)?);
+        let finish = format!("{}{}", chmod(&options, &file, ""), check_size(&file, content));
+        self.pour(OPERATION, path, content, &Way { prepare, file, finish, keeps_name: false })
     }
 
     /// Writes a whole file so that readers see the old one or the new one: a temporary file beside it gets the mode, is
-    /// checked for its size and renamed. When anything fails the temporary file goes.
+    /// checked for its size and renamed, all in one command where the content fits into one. When anything fails the
+    /// temporary file goes.
     pub fn write_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
         const OPERATION: &str = "files.write-atomic";
         let file = operand(OPERATION, path)?;
         let pattern = quote_path(&format!("{}/.{}.XXXXXX", path::parent(path), path::name(path)));
-        let script = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; mktemp {pattern}", parents(path, &options)?);
-        let answer = self.run(OPERATION, path, &script, &[])?;
-        let name = answer.strip_suffix('\n').map_or("", |name| name.strip_suffix('\r').unwrap_or(name));
-        if name.is_empty() {
-            return Err(garbled(OPERATION, path));
-        }
-        let temporary = quote_path(name);
-        // `mktemp` makes private files; without a mode it gets what a new file has.
-        let finish = format!(
-            "{}[ \"$(wc -c < {temporary})\" -eq {} ] || exit {WRONG_SIZE}; mv -f {temporary} {file}",
-            chmod(&options, &temporary, "=rw"),
-            content.len()
+        let prepare = format!(
+            "{}[ ! -d {file} ] || exit {NOT_A_FILE}; t=$(mktemp {pattern}) || exit; {DROP_IF_FAILED}",
+            parents(path, &options)?
         );
-        let result = self.pour(OPERATION, path, content, ":", &temporary, &finish);
-        if result.is_err() {
-            // What failed is what counts, not whether this worked too.
-            drop(self.run(OPERATION, path, &format!("rm -f {temporary}"), &[]));
-        }
-        result.map(|_| ())
+        // `mktemp` makes private files; without a mode it gets what a new file has.
+        let finish =
+            format!("{}{}; mv -f \"$t\" {file}", chmod(&options, "\"$t\"", "=rw"), check_size("\"$t\"", content));
+        self.pour(OPERATION, path, content, &Way { prepare, file: "\"$t\"".to_owned(), finish, keeps_name: true })
     }
 
     /// Whether there is a file or a folder.
@@ -163,35 +165,43 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
         self.run(OPERATION, path, &format!("rm -rf {folder}"), &[]).map(|_| ())
     }
 
-    /// Runs `prepare`, appends the content to `file` in as many commands as it takes, and runs `finish` in the last one.
-    fn pour(
-        &self,
-        operation: &str,
-        path: &str,
-        content: &[u8],
-        prepare: &str,
-        file: &str,
-        finish: &str,
-    ) -> Result<String> {
+    /// Runs `prepare`, appends the content to the file in as many commands as it takes, and runs `finish` in the last
+    /// one.
+    fn pour(&self, operation: &str, path: &str, content: &[u8], way: &Way) -> Result<()> {
         let chunk = if self.stdin { self.chunk } else { self.chunk.min(ARGUMENT_CHUNK) };
-        let pieces: Vec<&[u8]> = if content.is_empty() { vec![content] } else { content.chunks(chunk).collect() };
-        let mut answer = String::new();
+        let pieces = placeholder::pieces(content, chunk);
+        let file = &way.file;
+        // The first command prints the temporary file's name for the others.
+        let mut begin = format!("{}; ", way.prepare);
+        let mut temporary = None;
         for (index, piece) in pieces.iter().enumerate() {
-            let mut script = String::new();
-            if index == 0 {
-                script.push_str(&format!("{prepare} || exit; "));
+            let last = index + 1 == pieces.len();
+            let pour = if self.stdin { "cat".to_owned() } else { print(piece) };
+            let end = match (last, index) {
+                (true, _) => format!("; {}", way.finish),
+                (false, 0) if way.keeps_name => r#"; printf '%s\n' "$t""#.to_owned(),
+                (false, _) => String::new(),
+            };
+            let script = format!("{begin}{pour} >> {file} || exit{end}");
+            let result = self.run(operation, path, &script, if self.stdin { piece } else { &[] });
+            let result = result.and_then(|answer| match (index, way.keeps_name && !last) {
+                (0, true) => match answer.strip_suffix('\n').map(|name| name.strip_suffix('\r').unwrap_or(name)) {
+                    Some(name) if !name.is_empty() => {
+                        temporary = Some(quote_path(name));
+                        Ok(())
+                    }
+                    _ => Err(garbled(operation, path)),
+                },
+                _ => Ok(()),
+            });
+            if let (Err(_), Some(name)) = (&result, &temporary) {
+                // What failed is what counts, not whether this worked too.
+                drop(self.run(operation, path, &format!("rm -f {name}"), &[]));
             }
-            if self.stdin {
-                script.push_str(&format!("cat >> {file} || exit; "));
-            } else {
-                script.push_str(&format!("{} >> {file} || exit; ", print(piece)));
-            }
-            if index + 1 == pieces.len() {
-                script.push_str(finish);
-            }
-            answer = self.run(operation, path, script.trim_end_matches("; "), if self.stdin { piece } else { &[] })?;
+            result?;
+            begin = temporary.as_ref().map(|name| format!("t={name}; ")).unwrap_or_default();
         }
-        Ok(answer)
+        Ok(())
     }
 
     fn run(&self, operation: &str, path: &str, script: &str, input: &[u8]) -> Result<String> {
@@ -225,6 +235,10 @@ fn parents(path: &str, options: &WriteOptions) -> Result<String> {
         return Ok(String::new());
     }
     Ok(format!("mkdir -p {} || exit; ", operand("files.create-directory", path::parent(path))?))
+}
+
+fn check_size(file: &str, content: &[u8]) -> String {
+    format!("[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}", printed_size(content))
 }
 
 fn chmod(options: &WriteOptions, file: &str, without: &str) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::bindings::host::pcoder::plugin::stdio as raw;
 use crate::error::Result;
-use crate::http::{Request, Response};
+use crate::http::{Arriving, Request, Response};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing::FakeStdio;
 use crate::types::{
@@ -55,6 +55,15 @@ impl<'a> Stdio<'a> {
             Streams::Host(stdio) => stdio.terminal(),
             #[cfg(not(target_arch = "wasm32"))]
             Streams::Fake(stdio) => stdio.terminal(),
+        }
+    }
+
+    /// How many bytes the input has, where all of it is there already. Nothing for a stream.
+    pub fn input_size(self) -> Option<u64> {
+        match self.0 {
+            Streams::Host(stdio) => stdio.input_size(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => stdio.input_size(),
         }
     }
 
@@ -191,6 +200,12 @@ pub trait Http {
     /// # Errors
     /// When there is no answer: `denied`, `invalid`, `network`, `timeout`, `limit`.
     fn send(&self, request: &Request) -> Result<Response>;
+
+    /// Sends a request and returns once the answer begins, for one that is read while it arrives.
+    ///
+    /// # Errors
+    /// As [`Http::send`].
+    fn open(&self, request: &Request) -> Result<Arriving>;
 }
 
 /// Secrets, by name. Capability `secrets`.
@@ -200,6 +215,16 @@ pub trait Secrets {
     /// # Errors
     /// `denied` without a grant, `unauthenticated` when the user has not set it.
     fn get(&self, name: &str) -> Result<String>;
+
+    /// How many bytes a content has once every placeholder in it has been filled, for protocols that say a length
+    /// beforehand.
+    fn filled_size(&self, content: &[u8]) -> u64;
+}
+
+/// What the plugin's user set for it. It needs no grant.
+pub trait Settings {
+    /// The value of a setting that the manifest names: the user's, or the manifest's default.
+    fn get(&self, name: &str) -> Option<String>;
 }
 
 /// The time.
@@ -225,9 +250,15 @@ pub trait Log {
 }
 
 /// Everything that a host offers, for a double of it in tests. Implemented by whatever implements the traits.
-pub trait Everything: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Clock + Random + Log {}
+pub trait Everything:
+    Process + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
+{
+}
 
-impl<T> Everything for T where T: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Clock + Random + Log {}
+impl<T> Everything for T where
+    T: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
+{
+}
 
 #[derive(Clone, Copy)]
 enum Side<'a> {
@@ -284,6 +315,8 @@ host! {
         http: Http,
         /// Secrets.
         secrets: Secrets,
+        /// What its user set for it.
+        settings: Settings,
         /// The time.
         clock: Clock,
         /// Random numbers.
@@ -300,6 +333,8 @@ host! {
         target: Target,
         /// Files on the host.
         files: Files,
+        /// What its user set for it.
+        settings: Settings,
         /// The time.
         clock: Clock,
         /// Random numbers.

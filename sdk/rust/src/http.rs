@@ -58,6 +58,30 @@ impl Response {
     }
 }
 
+/// An answer whose body is read while it arrives.
+pub struct Arriving {
+    /// The status code.
+    pub status: u16,
+    /// The headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body. An error of it is a connection that broke off, or a limit.
+    pub body: Box<dyn std::io::Read>,
+}
+
+impl Arriving {
+    /// Reads the rest of the body.
+    ///
+    /// # Errors
+    /// `network` when it breaks off.
+    pub fn whole(mut self) -> Result<Response> {
+        let mut body = Vec::new();
+        self.body
+            .read_to_end(&mut body)
+            .map_err(|error| Error::new(code::NETWORK, "http.send", format!("the answer broke off: {error}")))?;
+        Ok(Response { status: self.status, headers: self.headers, body })
+    }
+}
+
 /// Gives an answer back when its status is a success, and its error when it is not.
 ///
 /// `now_ms` is the time, for a `Retry-After` that names a date. Nothing of the body goes into the error: it may repeat

@@ -30,6 +30,7 @@ pub mod http;
 mod launch;
 pub mod name;
 pub mod path;
+pub mod placeholder;
 mod process_manager;
 mod provider;
 pub mod retry;

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result};
+use crate::placeholder;
 use crate::types::{Command, CommandSpec};
 
 /// Quotes one word. Words of harmless characters stay as they are, for readability.
@@ -24,10 +25,42 @@ pub fn join<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
     words.into_iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
-/// A pipeline that prints `content` byte for byte, whatever it holds: it travels as base64. Inside `"$(…)"` a shell drops
-/// the newlines at its end. The shell's side needs `base64`.
+/// A command that prints `content` byte for byte, whatever it holds: it travels as base64. Inside `"$(…)"` a shell drops
+/// the newlines at its end. The shell's side needs `base64`. Placeholders of secrets are printed as their values.
 pub fn print(content: impl AsRef<[u8]>) -> String {
-    format!("printf %s {} | base64 -d", STANDARD.encode(content))
+    let content = content.as_ref();
+    let decoded = |text: &str| format!("printf %s {text} | base64 -d");
+    let spans = placeholder::spans(content);
+    if spans.is_empty() {
+        return decoded(&STANDARD.encode(content));
+    }
+    let mut steps = Vec::new();
+    let mut done = 0;
+    for span in spans {
+        if done < span.start {
+            steps.push(decoded(&STANDARD.encode(&content[done..span.start])));
+        }
+        done = span.end;
+        steps.push(decoded(&placeholder::as_base64(&content[span])));
+    }
+    if done < content.len() {
+        steps.push(decoded(&STANDARD.encode(&content[done..])));
+    }
+    format!("{{ {}; }}", steps.join(" && "))
+}
+
+/// The number of bytes that [`print`] prints, as a word of a script.
+pub fn printed_size(content: impl AsRef<[u8]>) -> String {
+    let content = content.as_ref();
+    let spans = placeholder::spans(content);
+    let plain = content.len() - spans.iter().map(ExactSizeIterator::len).sum::<usize>();
+    if spans.is_empty() {
+        return plain.to_string();
+    }
+    let of = |span: std::ops::Range<usize>| {
+        format!(" + $(printf %s {} | base64 -d | wc -c)", placeholder::as_base64(&content[span]))
+    };
+    format!("\"$(({plain}{}))\"", spans.into_iter().map(of).collect::<String>())
 }
 
 /// Quotes a path, leaving a leading `~/` to the shell: `~/a b` becomes `"$HOME"/'a b'`.

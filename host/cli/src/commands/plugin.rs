@@ -90,7 +90,9 @@ fn find(pcoder: &Pcoder, plugin: &str) -> Result<(Inspection, Option<Capabilitie
     }
     let path = pcoder.surroundings().cwd.join(plugin);
     match std::fs::read(&path) {
-        Ok(bytes) => inspect(&bytes).map(|it| (it, None)).map_err(|error| error.subject(path.display().to_string())),
+        Ok(bytes) => {
+            pcoder.inspect(&bytes).map(|it| (it, None)).map_err(|error| error.subject(path.display().to_string()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(Error::new(code::NOT_FOUND, "plugin.inspect", "there is no plugin and no file of that name")
                 .subject(for_people(plugin, 400))

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pcoder_engines::Progress;
 use pcoder_runtime::capability::exec;
 use pcoder_runtime::error::code;
-use pcoder_runtime::inspect::{Inspection, inspect};
+use pcoder_runtime::inspect::Inspection;
 use pcoder_runtime::manifest::{AS_CALLED, Capabilities};
 use pcoder_runtime::{Error, text};
 use serde::Serialize;
@@ -75,7 +75,7 @@ impl Pcoder {
         cancel: CancellationToken,
     ) -> Result<Candidate<'_>, Error> {
         let fetched = self.fetch_component(source, progress, cancel).await?;
-        let inspection = inspect(&fetched.wasm).map_err(|error| error.subject(text::for_people(source, 400)))?;
+        let inspection = self.inspect(&fetched.wasm).map_err(|error| error.subject(text::for_people(source, 400)))?;
         if let Some(expected) = sha256.filter(|it| !it.eq_ignore_ascii_case(&inspection.digest)) {
             return Err(Error::new(
                 code::INTEGRITY,

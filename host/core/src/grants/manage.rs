@@ -2,7 +2,7 @@
 
 use pcoder_runtime::capability::Class;
 use pcoder_runtime::error::code;
-use pcoder_runtime::inspect::{Inspection, inspect};
+use pcoder_runtime::inspect::Inspection;
 use pcoder_runtime::manifest::Capabilities;
 use pcoder_runtime::{Error, text};
 
@@ -62,7 +62,7 @@ impl Pcoder {
             return Ok((built_in?, entry));
         }
         match entry {
-            Some(entry) => Ok((inspect(&self.component_of(&entry)?)?, Some(entry))),
+            Some(entry) => Ok((self.inspect(&self.component_of(&entry)?)?, Some(entry))),
             None => Err(Error::new(code::NOT_FOUND, "plugin", "there is no plugin of that name")
                 .subject(text::for_people(name, 80))
                 .hint("`pcoder plugin list` shows the plugins; `pcoder plugin add FILE` adds one")),

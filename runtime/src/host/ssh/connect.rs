@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use russh::client::{self, Handle, Handler};
-use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{
+    Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key,
+};
 use russh::{AlgorithmKind, Preferred};
 use russh_sftp::client::SftpSession;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,6 +21,7 @@ use url::Url;
 
 use super::failed;
 use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
+use crate::call::HostKeys;
 use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
@@ -25,6 +29,14 @@ use crate::host::dial::{CONNECT, dial};
 use crate::secrets::Broker;
 
 const OPERATION: &str = "ssh.connect";
+
+/// The kinds of key that are accepted of a machine that is seen for the first time, the best one first.
+const KINDS: [Algorithm; 4] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
 
 /// How long the other side may take to agree on keys, and then to let somebody in.
 const LOGIN: Duration = Duration::from_secs(30);
@@ -68,38 +80,44 @@ pub(super) struct Connection {
 pub(super) async fn connect(
     gate: &Arc<Gate>,
     secrets: &Broker,
+    known: Option<&dyn HostKeys>,
     endpoint: &Endpoint,
     url: &Url,
 ) -> Result<Connected, Error> {
-    let invalid = |message: &str| Error::new(code::INVALID, OPERATION, message).subject(url.as_str());
-    let key = PublicKey::from_openssh(endpoint.host_key.trim())
-        .map_err(|_| invalid("the host key is not one line of OpenSSH's public key format"))?;
-    if !matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { .. }) {
-        return Err(Error::new(code::UNSUPPORTED, OPERATION, "the host key must be of the kind ed25519 or ecdsa")
-            .subject(url.as_str())
-            .hint("`ssh-keyscan -t ed25519 HOST` shows whether the other side has one"));
-    }
+    let key = expected(known, endpoint, url)?;
     // Decided before anything is dialled: without the secret there is nothing to say.
-    let credential = secrets.fill(&endpoint.credential, &Place::Request(url.clone()), false, gate)?.into_owned();
+    let place = Place::Request(url.clone());
+    let user = secrets.fill(&endpoint.user, &place, false, gate)?.into_owned();
+    let credential = secrets.fill(&endpoint.credential, &place, false, gate)?.into_owned();
     let stream = dial(gate, None, url, CONNECT).await?;
     let token = CancellationToken::new();
     let stream = Cuttable { stream, cut: Box::pin(token.clone().cancelled_owned()) };
     let guard = token.drop_guard();
+    // The other side may have several keys. The one that is known proves who it is.
+    let kinds = match &key {
+        Some(key) => vec![key.algorithm()],
+        None => KINDS.to_vec(),
+    };
     let config = Arc::new(client::Config {
-        // The other side may have several keys; this is the one that proves who it is.
-        preferred: Preferred { key: Cow::Owned(vec![key.algorithm()]), ..Preferred::default() },
+        preferred: Preferred { key: Cow::Owned(kinds), ..Preferred::default() },
         keepalive_interval: Some(QUIET),
         keepalive_max: QUESTIONS,
         window_size: WINDOW,
         channel_buffer_size: PACKETS,
         ..client::Config::default()
     });
+    let first_seen = Arc::new(OnceLock::new());
+    let handler = Expected { key, first_seen: Arc::clone(&first_seen) };
     let login = async {
-        let mut handle = client::connect_stream(config, stream, Expected(key)).await.map_err(|error| match error {
+        let mut handle = client::connect_stream(config, stream, handler).await.map_err(|error| match error {
             russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => not_that_one(url),
             error => failed(OPERATION, &error).subject(url.as_str()),
         })?;
-        log_in(&mut handle, &endpoint.user, credential).await.map_err(|error| error.subject(url.as_str()))?;
+        // Kept before anything is said that only the right machine may hear.
+        if let (Some(known), Some(seen)) = (known, first_seen.get()) {
+            known.learn(&endpoint.host, endpoint.port, seen)?;
+        }
+        log_in(&mut handle, &user, credential).await.map_err(|error| error.subject(url.as_str()))?;
         Ok::<_, Error>(handle)
     };
     let handle = tokio::time::timeout(LOGIN, login)
@@ -109,6 +127,31 @@ pub(super) async fn connect(
     Ok(Connected { endpoint: endpoint.clone(), connection, _cut: guard })
 }
 
+/// The key that the other side must have: the plugin's word, or what was kept of the first time. Nothing when it is seen
+/// for the first time.
+fn expected(known: Option<&dyn HostKeys>, endpoint: &Endpoint, url: &Url) -> Result<Option<PublicKey>, Error> {
+    let invalid = |message: &str| Error::new(code::INVALID, OPERATION, message).subject(url.as_str());
+    let line = match (endpoint.host_key.trim(), known) {
+        ("", Some(known)) => match known.known(&endpoint.host, endpoint.port)? {
+            Some(line) => line,
+            None => return Ok(None),
+        },
+        ("", None) => {
+            let message = "the plugin does not know the host key, and this program keeps none";
+            return Err(Error::new(code::UNSUPPORTED, OPERATION, message).subject(url.as_str()));
+        }
+        (line, _) => line.to_owned(),
+    };
+    let key = PublicKey::from_openssh(line.trim())
+        .map_err(|_| invalid("the host key is not one line of OpenSSH's public key format"))?;
+    if !matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { .. }) {
+        return Err(Error::new(code::UNSUPPORTED, OPERATION, "the host key must be of the kind ed25519 or ecdsa")
+            .subject(url.as_str())
+            .hint("`ssh-keyscan -t ed25519 HOST` shows whether the other side has one"));
+    }
+    Ok(Some(key))
+}
+
 fn not_that_one(url: &Url) -> Error {
     Error::new(code::DENIED, OPERATION, "the host key is not the one that this machine must have")
         .subject(url.as_str())
@@ -116,7 +159,14 @@ fn not_that_one(url: &Url) -> Error {
 }
 
 async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -> Result<(), Error> {
-    let answer = if credential.contains("-----BEGIN ") {
+    let answer = if credential.is_empty() {
+        // The user name is the login. The protocol wants a key all the same, and any will do.
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Error::new(code::INTERNAL, OPERATION, format!("no randomness: {error}")))?;
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+        handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await
+    } else if credential.contains("-----BEGIN ") {
         let key = decode_secret_key(&credential, None).map_err(|_| {
             Error::new(code::UNAUTHENTICATED, OPERATION, "the private key cannot be read")
                 .hint("it must be an ed25519 or ecdsa key in OpenSSH's format, without a passphrase")
@@ -133,15 +183,27 @@ async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -
     }
 }
 
-/// The host key that the other side must have.
-pub(super) struct Expected(PublicKey);
+/// The host key that the other side must have, or the first one that it is seen with.
+pub(super) struct Expected {
+    key: Option<PublicKey>,
+    first_seen: Arc<OnceLock<String>>,
+}
 
 impl Handler for Expected {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, theirs: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        // A comment belongs to the line, not to the key.
-        Ok(theirs.certificate().is_none() && theirs.public_key().key_data() == self.0.key_data())
+        if theirs.certificate().is_some() {
+            return Ok(false);
+        }
+        match &self.key {
+            // A comment belongs to the line, not to the key.
+            Some(key) => Ok(theirs.public_key().key_data() == key.key_data()),
+            None => match PublicKey::from(theirs.public_key().key_data().clone()).to_openssh() {
+                Ok(line) => Ok(self.first_seen.set(line).is_ok()),
+                Err(_) => Ok(false),
+            },
+        }
     }
 }
 

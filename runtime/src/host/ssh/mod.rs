@@ -59,6 +59,8 @@ impl Host for CallState {
         let bytes = content.len() as u64;
         let result = async {
             self.charge("ssh.write-file", bytes)?;
+            let place = Place::Request(permit.effect().url.clone());
+            let content = self.context.secrets.fill_bytes(&content, &place, false, &self.gate)?.into_owned();
             let connection = self.connection(&endpoint, &permit.effect().url).await?;
             files::write(&connection, &path, &content, options).await
         }
@@ -92,11 +94,16 @@ impl CallState {
         spec: CommandSpec,
         stdio: Resource<Stdio>,
     ) -> Result<ExitStatus, Error> {
+        let own = self.context.called.command.as_ref() == Some(&spec);
+        let secrets = Arc::clone(&self.context.secrets);
         let line = self.command_line(spec.clone(), url)?;
         let term = self.term(&spec);
         let connection = self.connection(endpoint, url).await?;
         let stdio =
             self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
+        if own {
+            stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
+        }
         let terminal = stdio.size().map(|size| exec::Terminal { term, size });
         exec::run(&connection, line, terminal, stdio.ends()?).await
     }
@@ -138,7 +145,8 @@ impl CallState {
             self.table.delete(lost).map_err(internal)?;
             break;
         }
-        let connected = connect::connect(&self.gate, &self.context.secrets, endpoint, url).await?;
+        let known = self.context.host_keys.as_deref();
+        let connected = connect::connect(&self.gate, &self.context.secrets, known, endpoint, url).await?;
         let connection = connected.connection();
         let kept = self.keep("ssh.connect", connected)?;
         self.ssh.push(kept);

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 use super::Streams;
-use super::{Clock, Files, Http, Log, Process, Random, Secrets, Ssh, Stdio, Target, WebSocket, WebSockets};
-use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, ssh, stdio, target, websocket};
+use super::{Clock, Files, Http, Log, Process, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket, WebSockets};
+use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, settings, ssh, stdio, target, websocket};
 use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::host::wasi::io::error::Error as StreamFailure;
 use crate::bindings::host::wasi::io::streams::{InputStream, OutputStream, StreamError};
 use crate::bindings::host::wasi::random::random;
 use crate::error::Result;
-use crate::http::{Request, Response};
+use crate::http::{Arriving, Request, Response};
 use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, WriteOptions};
 
 /// The host that a component runs in.
@@ -166,11 +166,25 @@ impl Http for Host {
     fn send(&self, request: &Request) -> Result<Response> {
         crate::http::wasi::send(request)
     }
+
+    fn open(&self, request: &Request) -> Result<Arriving> {
+        crate::http::wasi::open(request)
+    }
 }
 
 impl Secrets for Host {
     fn get(&self, name: &str) -> Result<String> {
         secrets::get(name)
+    }
+
+    fn filled_size(&self, content: &[u8]) -> u64 {
+        secrets::filled_size(content)
+    }
+}
+
+impl Settings for Host {
+    fn get(&self, name: &str) -> Option<String> {
+        settings::get(name)
     }
 }
 
@@ -209,24 +223,27 @@ pub(crate) struct Input(pub(crate) InputStream);
 
 impl io::Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
-        if wanted == 0 {
-            return Ok(0);
-        }
-        loop {
-            match self.0.blocking_read(wanted) {
-                // An empty list is "nothing yet", not the end.
-                Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => {
-                    let length = bytes.len().min(buffer.len());
-                    buffer[..length].copy_from_slice(&bytes[..length]);
-                    return Ok(length);
-                }
-                Err(StreamError::Closed) => return Ok(0),
-                Err(StreamError::LastOperationFailed(error)) => {
-                    return Err(failed(&error));
-                }
+        read(&self.0, buffer)
+    }
+}
+
+/// Waits for bytes of a stream and puts them into `buffer`.
+pub(crate) fn read(stream: &InputStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let wanted = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+    if wanted == 0 {
+        return Ok(0);
+    }
+    loop {
+        match stream.blocking_read(wanted) {
+            // An empty list is "nothing yet", not the end.
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => {
+                let length = bytes.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&bytes[..length]);
+                return Ok(length);
             }
+            Err(StreamError::Closed) => return Ok(0),
+            Err(StreamError::LastOperationFailed(error)) => return Err(failed(&error)),
         }
     }
 }

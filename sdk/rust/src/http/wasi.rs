@@ -1,6 +1,6 @@
 //! One request through `wasi:http`.
 
-use super::{Request, Response};
+use super::{Arriving, Request, Response};
 use crate::bindings::host::wasi::http::outgoing_handler;
 use crate::bindings::host::wasi::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
@@ -24,14 +24,44 @@ fn address_of(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-fn exchange(request: &Request) -> Result<Response> {
+/// Sends a request and returns once its answer begins.
+pub(crate) fn open(request: &Request) -> Result<Arriving> {
+    let opened = begin(request).and_then(|(response, unsent)| {
+        let (status, headers) = (response.status(), headers_of(&response));
+        let (stream, body) = body_of(&response)?;
+        let body = Box::new(Body { stream, _body: body, _response: response, _unsent: unsent });
+        Ok(Arriving { status, headers, body })
+    });
+    opened.map_err(|error| error.subject(address_of(&request.url)))
+}
+
+/// A body that is read while it arrives. What is not dropped before it is over comes behind what is.
+struct Body {
+    stream: InputStream,
+    _body: IncomingBody,
+    _response: IncomingResponse,
+    _unsent: Option<OutgoingBody>,
+}
+
+impl std::io::Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        crate::host::real::read(&self.stream, buffer)
+    }
+}
+
+fn begin(request: &Request) -> Result<(IncomingResponse, Option<OutgoingBody>)> {
     let (outgoing, body) = prepare(request)?;
     let answer = outgoing_handler::handle(outgoing, None).map_err(|error| failure(&error))?;
     let unsent = match body {
         Some(body) => feed(body, &request.body, &answer)?,
         None => None,
     };
-    let response = receive(&wait(&answer)?);
+    Ok((wait(&answer)?, unsent))
+}
+
+fn exchange(request: &Request) -> Result<Response> {
+    let (response, unsent) = begin(request)?;
+    let response = receive(&response);
     // Before, it would have ended the exchange.
     drop(unsent);
     response
@@ -132,20 +162,22 @@ fn wait(answer: &FutureIncomingResponse) -> Result<IncomingResponse> {
     }
 }
 
+fn headers_of(response: &IncomingResponse) -> Vec<(String, String)> {
+    let text = |(name, value): (String, Vec<u8>)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into());
+    response.headers().entries().into_iter().map(text).collect()
+}
+
+fn body_of(response: &IncomingResponse) -> Result<(InputStream, IncomingBody)> {
+    let read_before = |()| Error::new(code::INTERNAL, OPERATION, "the answer was read before");
+    let incoming = response.consume().map_err(read_before)?;
+    Ok((incoming.stream().map_err(read_before)?, incoming))
+}
+
 fn receive(response: &IncomingResponse) -> Result<Response> {
-    let headers = response
-        .headers()
-        .entries()
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned()))
-        .collect();
-    let incoming =
-        response.consume().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the answer was read before"))?;
-    let body = {
-        let stream =
-            incoming.stream().map_err(|()| Error::new(code::INTERNAL, OPERATION, "the answer was read before"))?;
-        read(&stream)?
-    };
+    let headers = headers_of(response);
+    let (stream, incoming) = body_of(response)?;
+    let body = read(&stream)?;
+    drop(stream);
     drop(IncomingBody::finish(incoming));
     Ok(Response { status: response.status(), headers, body })
 }

@@ -1,5 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::time::Duration;
 
 use super::calls::Call;
@@ -7,11 +8,14 @@ use super::files::Tree;
 use crate::error::{Error, Result, code};
 use crate::host::{
     AgentHost, Clock, CredentialsHost, Files, Http, Log, Process, ProcessManagerHost, ProviderHost, Random, Secrets,
-    Ssh, Stdio, Target, WebSocket, WebSockets,
+    Settings, Ssh, Stdio, Target, WebSocket, WebSockets,
 };
-use crate::http::{Request, Response};
+use crate::http::{Arriving, Request, Response};
 use crate::path;
 use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Output, Setting, WriteOptions};
+
+/// What answers requests that no answer was queued for.
+type Server = Box<dyn Fn(&Request) -> Result<Response>>;
 
 /// A host in memory that records what was asked of it.
 pub struct FakeHost {
@@ -19,8 +23,10 @@ pub struct FakeHost {
     calls: RefCell<Vec<Call>>,
     answers: RefCell<BTreeMap<&'static str, VecDeque<Result<Output>>>>,
     responses: RefCell<VecDeque<Result<Response>>>,
+    server: Option<Server>,
     failures: RefCell<BTreeMap<&'static str, VecDeque<Error>>>,
     secrets: RefCell<BTreeMap<String, String>>,
+    settings: RefCell<BTreeMap<String, String>>,
     host_files: RefCell<Tree>,
     target_files: RefCell<Tree>,
     now: Cell<Duration>,
@@ -42,8 +48,10 @@ impl FakeHost {
             calls: RefCell::default(),
             answers: RefCell::default(),
             responses: RefCell::default(),
+            server: None,
             failures: RefCell::default(),
             secrets: RefCell::default(),
+            settings: RefCell::default(),
             host_files: RefCell::default(),
             target_files: RefCell::default(),
             now: Cell::new(Duration::from_secs(1_700_000_000)),
@@ -83,6 +91,13 @@ impl FakeHost {
         self.responses.borrow_mut().push_back(response);
     }
 
+    /// Answers every request that no answer is queued for.
+    #[must_use]
+    pub fn served_by(mut self, server: impl Fn(&Request) -> Result<Response> + 'static) -> Self {
+        self.server = Some(Box::new(server));
+        self
+    }
+
     /// Makes the next call of an operation fail, whichever it is. The failed call is recorded too.
     pub fn fail(&self, operation: &'static str, error: Error) {
         self.failures.borrow_mut().entry(operation).or_default().push_back(error);
@@ -91,6 +106,11 @@ impl FakeHost {
     /// Sets a secret; what the plugin gets is the placeholder.
     pub fn secret(&self, name: impl Into<String>, placeholder: impl Into<String>) {
         self.secrets.borrow_mut().insert(name.into(), placeholder.into());
+    }
+
+    /// Sets one of the plugin's settings.
+    pub fn set(&self, name: impl Into<String>, value: impl Into<String>) {
+        self.settings.borrow_mut().insert(name.into(), value.into());
     }
 
     /// Puts a file onto the target.
@@ -324,8 +344,18 @@ impl WebSockets for FakeHost {
 impl Http for FakeHost {
     fn send(&self, request: &Request) -> Result<Response> {
         self.record(Call::new("http.send", format!("{} {}", request.method, request.url)).content(&request.body))?;
-        let response = self.responses.borrow_mut().pop_front();
-        response.unwrap_or_else(|| Ok(Response { status: 200, headers: Vec::new(), body: Vec::new() }))
+        if let Some(response) = self.responses.borrow_mut().pop_front() {
+            return response;
+        }
+        match &self.server {
+            Some(server) => server(request),
+            None => Ok(Response { status: 200, headers: Vec::new(), body: Vec::new() }),
+        }
+    }
+
+    fn open(&self, request: &Request) -> Result<Arriving> {
+        let Response { status, headers, body } = self.send(request)?;
+        Ok(Arriving { status, headers, body: Box::new(io::Cursor::new(body)) })
     }
 }
 
@@ -337,6 +367,17 @@ impl Secrets for FakeHost {
             .get(name)
             .cloned()
             .ok_or_else(|| Error::new(code::UNAUTHENTICATED, "secrets.get", "the secret is not set").subject(name))
+    }
+
+    /// As it is: a double has no values.
+    fn filled_size(&self, content: &[u8]) -> u64 {
+        content.len() as u64
+    }
+}
+
+impl Settings for FakeHost {
+    fn get(&self, name: &str) -> Option<String> {
+        self.settings.borrow().get(name).cloned()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::types::TerminalSize;
 #[derive(Default)]
 pub struct FakeStdio {
     size: Option<TerminalSize>,
+    streamed: bool,
     input: RefCell<Option<Vec<u8>>>,
     output: RefCell<Vec<u8>>,
     error: RefCell<Vec<u8>>,
@@ -29,6 +30,13 @@ impl FakeStdio {
         self
     }
 
+    /// Makes the input a stream, whose size nobody knows beforehand.
+    #[must_use]
+    pub fn streamed(mut self) -> Self {
+        self.streamed = true;
+        self
+    }
+
     /// What a plugin's `exec` takes.
     pub fn handle(&self) -> Stdio<'_> {
         Stdio::from_fake(self)
@@ -46,6 +54,13 @@ impl FakeStdio {
 
     pub(crate) fn terminal(&self) -> Option<TerminalSize> {
         self.size
+    }
+
+    pub(crate) fn input_size(&self) -> Option<u64> {
+        if self.streamed {
+            return None;
+        }
+        self.input.borrow().as_ref().map(|input| input.len() as u64)
     }
 
     pub(crate) fn take_input(&self) -> Result<Vec<u8>> {
