@@ -88,7 +88,7 @@ impl Arriving {
 /// what was sent, credentials included.
 ///
 /// # Errors
-/// 401 `unauthenticated`, 403 `denied`, 404 and 410 `not-found`, 408 `timeout`, 409 and 412 `conflict`, 429
+/// 401 `unauthenticated`, 402 and 403 `denied`, 404 and 410 `not-found`, 408 `timeout`, 409 and 412 `conflict`, 429
 /// `rate-limited`, 502 to 504 `unavailable`, every other 5xx `server`, and the rest `invalid`.
 pub fn check(response: Response, operation: &str, subject: &str, now_ms: u64) -> Result<Response> {
     if (200..300).contains(&response.status) {
@@ -104,6 +104,7 @@ pub fn check(response: Response, operation: &str, subject: &str, now_ms: u64) ->
 
 fn meaning(status: u16) -> (&'static str, &'static str) {
     match status {
+        402 => (code::DENIED, "the account has to pay for this, or has used up what it paid for"),
         401 => (code::UNAUTHENTICATED, "the credentials are missing or were refused"),
         403 => (code::DENIED, "the account may not do this"),
         404 | 410 => (code::NOT_FOUND, "there is no such thing"),
@@ -165,6 +166,7 @@ mod tests {
             (301, "invalid"),
             (400, "invalid"),
             (401, "unauthenticated"),
+            (402, "denied"),
             (403, "denied"),
             (404, "not-found"),
             (408, "timeout"),

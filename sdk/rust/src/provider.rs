@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::bindings::host::pcoder::plugin::stdio as raw;
 use crate::bindings::provider::exports::pcoder::plugin::provider as contract;
 use crate::error::{Error, Result};
-use crate::exec_files::ExecFiles;
+use crate::exec_files::{CHUNK, ExecFiles};
 use crate::export::begin;
 use crate::host::{ProviderHost, Stdio};
 use crate::types::{BootOptions, CommandSpec, ExitStatus, Instance, Output, ProviderInfo, WriteOptions};
@@ -65,6 +65,11 @@ pub trait Provider: Default {
     fn capture(&self, host: ProviderHost<'_>, id: &str, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
         let _ = (host, spec, input);
         Err(cannot("provider.capture", "this provider has no file operations", id))
+    }
+
+    /// How much of a file one call of [`Provider::capture`] carries, in bytes, for the file operations below.
+    fn file_chunk(&self) -> usize {
+        CHUNK
     }
 
     /// Reads a whole file of an instance.
@@ -127,6 +132,7 @@ fn over_exec<'a, P: Provider>(
     id: &'a str,
 ) -> ExecFiles<impl Fn(&CommandSpec, &[u8]) -> Result<Output> + 'a> {
     ExecFiles::new(move |spec: &CommandSpec, input: &[u8]| provider.capture(host, id, spec, input))
+        .with_chunk(provider.file_chunk())
 }
 
 /// Connects a [`Provider`] to the contract; [`crate::export!`] uses it.
