@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod account;
 mod bundle;
+mod instance;
 mod plugin;
 mod state;
 
@@ -14,6 +15,10 @@ pub(crate) use account::{
     Setup,
 };
 pub(crate) use bundle::{Bundle, BundleExport, BundleVerify};
+pub(crate) use instance::{
+    Boot, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Managed, OnProvider,
+    Place, Process, ProcessStart, Smoke,
+};
 pub(crate) use plugin::{Plugin, PluginAdd, PluginGrant, PluginInspect, PluginRemove, PluginRevoke};
 pub(crate) use state::{Audit, AuditShow, AuditVerify, Completions, Config, ConfigCommand, Man};
 
@@ -26,6 +31,11 @@ Work:
   run          Run a coding agent in a project
   list-tools   List the agents that `run` knows
   demo         Show real agents at work, offline, without an account
+
+Machines:
+  instance     Start, use and end machines of a provider
+  process      Start and watch processes that go on when pcoder has ended
+  smoke        Try a provider from boot to an agent's answer
 
 Set up:
   setup        Set pcoder up: the default tool, its engine, its login
@@ -90,6 +100,14 @@ pub(crate) enum Command {
     Run(Run),
     /// List the agents that `run` knows
     ListTools(Json),
+    /// Start, use and end machines of a provider
+    #[command(subcommand)]
+    Instance(Instance),
+    /// Start and watch processes that go on when pcoder has ended
+    #[command(subcommand)]
+    Process(Process),
+    /// Try a provider from boot to an agent's answer
+    Smoke(Smoke),
     /// Set pcoder up: the default tool, its engine, its login
     #[command(after_help = "Examples:
   pcoder setup                                     asks, in a terminal
@@ -156,6 +174,9 @@ impl Command {
             Self::Run(arguments) => arguments.json,
             Self::ListTools(arguments) | Self::Runtime(Runtime::Probe(arguments)) => arguments.json,
             Self::Doctor(arguments) => arguments.json.json,
+            Self::Instance(instance) => instance.json(),
+            Self::Process(process) => process.json(),
+            Self::Smoke(arguments) => arguments.json.json,
             Self::Engine(engine) => engine.json(),
             Self::Plugin(plugin) => plugin.json(),
             Self::Bundle(bundle) => bundle.json(),

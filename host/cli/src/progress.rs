@@ -12,6 +12,28 @@ use crate::output::{note, size};
 /// How often a log gets a line.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// Turns while something is waited for that has no measure.
+pub(crate) struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub(crate) fn start(what: &str, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("PCODER_NO_PROGRESS").is_none();
+        if !terminal || quiet {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Shows one installation.
 pub(crate) struct Bar {
     name: String,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pcoder_engines::{EnginesLock, Platform, Store};
@@ -36,6 +37,8 @@ pub struct Bundled {
 
 /// Calls that a command makes at once, with some to spare.
 const CALLS: u32 = 16;
+/// What one command may be told to make at once.
+const MOST_CALLS: u32 = 1024;
 
 /// Everything that a command needs, made when it is first needed.
 pub struct Pcoder {
@@ -49,6 +52,7 @@ pub struct Pcoder {
     compiler: OnceLock<CompileCommand>,
     pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
+    calls: AtomicU32,
 }
 
 /// What every call to one plugin gets.
@@ -133,6 +137,7 @@ impl Pcoder {
             compiler: OnceLock::new(),
             private_tmp: OnceLock::new(),
             audit: OnceLock::new(),
+            calls: AtomicU32::new(CALLS),
         })
     }
 
@@ -153,6 +158,11 @@ impl Pcoder {
     /// What surrounds it.
     pub fn surroundings(&self) -> &Surroundings {
         &self.surroundings
+    }
+
+    /// Makes room for so many calls at once on top of the usual ones. It has to be said before the first call.
+    pub fn expect_calls(&self, calls: u32) {
+        self.calls.store((CALLS + calls).min(MOST_CALLS), Ordering::Relaxed);
     }
 
     /// The processes of its calls.
@@ -204,7 +214,7 @@ impl Pcoder {
             let sink = Arc::clone(self.audit_log());
             // Without a cache everything works, slower; `doctor` says why there is none.
             let cache = Cache::open(&self.layout.code_cache()).ok();
-            Runtime::with_room(CALLS, sink, Arc::clone(&self.processes), cache)
+            Runtime::with_room(self.calls.load(Ordering::Relaxed), sink, Arc::clone(&self.processes), cache)
         });
         made.as_ref().map_err(Clone::clone)
     }

@@ -54,8 +54,8 @@ pub struct RunRequest {
 /// Ends a run, and passes signals on to it.
 #[derive(Clone)]
 pub struct Control {
-    cancel: CancellationToken,
-    tree: Arc<ProcessTree>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tree: Arc<ProcessTree>,
 }
 
 impl Control {
@@ -156,7 +156,7 @@ impl Pcoder {
         })
     }
 
-    fn profile_for(&self, name: &str, tool: &str) -> Result<Profile, Error> {
+    pub(crate) fn profile_for(&self, name: &str, tool: &str) -> Result<Profile, Error> {
         let profile = self.profile(name)?;
         if profile.tool.as_str() == tool {
             return Ok(profile);

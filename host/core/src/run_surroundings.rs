@@ -40,6 +40,18 @@ pub(crate) struct RunSurroundings {
     sockets: Option<Sockets>,
 }
 
+/// Who a session is, and which model it has.
+pub(crate) struct SessionIdentity {
+    /// Options for the agent's plugin.
+    pub(crate) options: Vec<Setting>,
+    /// The profile's variables. The values of secrets are placeholders.
+    pub(crate) settings: Vec<Setting>,
+    /// The variable with the key, as a placeholder.
+    pub(crate) key: Option<Setting>,
+    /// The values behind the placeholders.
+    pub(crate) secrets: Arc<Broker>,
+}
+
 /// A folder for sockets. The name of a socket has room for about a hundred bytes, and a portable folder may be anywhere: an
 /// agent whose name for one is too long puts it into `/tmp`. So on Linux the folder has a short name, by way of this
 /// process. Elsewhere there is none.
@@ -116,6 +128,27 @@ impl Pcoder {
             }
             options.push(option("config-dir", utf8(&folder)?));
         }
+        let identity = self.session_identity(&request.tool, info, account, profile).await?;
+        options.extend(identity.options);
+        let (settings, key, secrets) = (identity.settings, identity.key, identity.secrets);
+        for (name, value) in &request.env {
+            if name == "HOME" {
+                home = Some(PathBuf::from(value));
+            }
+            put(&mut environment, name, value);
+        }
+        Ok(RunSurroundings { environment, home, options, settings, key, secrets, sockets })
+    }
+
+    /// Who a session is and which model it has, wherever it runs.
+    pub(crate) async fn session_identity(
+        &self,
+        tool: &str,
+        info: &AgentInfo,
+        account: Account,
+        profile: Option<&Profile>,
+    ) -> Result<SessionIdentity, Error> {
+        let mut options = Vec::new();
         if let Some(mode) = account.mode {
             options.push(option("auth", mode.word()));
         }
@@ -144,17 +177,11 @@ impl Pcoder {
                 Some(option(variable, secrets.issue_for_command(variable, value)?))
             }
             (Some(_), None) => {
-                return Err(Error::new(code::UNSUPPORTED, "run", "this tool takes no key").subject(&request.tool));
+                return Err(Error::new(code::UNSUPPORTED, "run", "this tool takes no key").subject(tool));
             }
             _ => None,
         };
-        for (name, value) in &request.env {
-            if name == "HOME" {
-                home = Some(PathBuf::from(value));
-            }
-            put(&mut environment, name, value);
-        }
-        Ok(RunSurroundings { environment, home, options, settings, key, secrets, sockets })
+        Ok(SessionIdentity { options, settings, key, secrets })
     }
 
     /// Renews a Claude login in the tool's own folder ten minutes before it expires, so that of all that use it at once

@@ -28,6 +28,16 @@ pub(crate) struct OnProvider {
 }
 
 impl OnProvider {
+    pub(crate) fn new(
+        provider: Plugin,
+        instance: &str,
+        home: PathBuf,
+        environment: Vec<(OsString, OsString)>,
+        surroundings: CallSurroundings,
+    ) -> Self {
+        Self { provider, instance: instance.to_owned(), home, environment, surroundings }
+    }
+
     fn context(&self, called: Called, carried: Carried) -> CallContext {
         CallContext {
             called: Called { environment: self.environment.clone(), home: Some(self.home.clone()), ..called },
@@ -119,7 +129,7 @@ impl Pcoder {
     ) -> Result<Arc<dyn Target>, Error> {
         let provider = self.plugin(Kind::Provider, provider).await?;
         let surroundings = self.call_surroundings(&provider);
-        Ok(Arc::new(OnProvider { provider, instance: instance.to_owned(), home, environment, surroundings }))
+        Ok(Arc::new(OnProvider::new(provider, instance, home, environment, surroundings)))
     }
 
     /// What a call into a process manager or an installer gets: the instance that it is about.

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn the_services_own_words_are_told() {
-        let list = br#"{"detail":[{"loc":["body","ttl_seconds"],"msg":"must be positive","type":"x"},{"msg":"and\nthis"}]}"#;
+        let list =
+            br#"{"detail":[{"loc":["body","ttl_seconds"],"msg":"must be positive","type":"x"},{"msg":"and\nthis"}]}"#;
         assert_eq!(words(br#"{"detail":"Instance not found"}"#).as_deref(), Some("Instance not found"));
         assert_eq!(words(list).as_deref(), Some("body.ttl_seconds: must be positive; and this"));
         for nothing in [&b"<html>"[..], b"", b"{}", br#"{"detail":7}"#, br#"{"detail":" "}"#] {

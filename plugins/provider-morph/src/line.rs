@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_of_this_form() {
-        insta::assert_snapshot!(line(&CommandSpec::argv("echo", ["it's"]).in_dir("~/a b"), &Feed::Inline(b"in")).unwrap());
+        insta::assert_snapshot!(
+            line(&CommandSpec::argv("echo", ["it's"]).in_dir("~/a b"), &Feed::Inline(b"in")).unwrap()
+        );
     }
 
     #[test]

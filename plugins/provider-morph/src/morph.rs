@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use pcoder_sdk::host::{ProviderHost, Stdio};
 use pcoder_sdk::retry::Policy;
-use pcoder_sdk::{
-    BootOptions, CommandSpec, Error, ExitStatus, Instance, Output, Provider, ProviderInfo, Result, code,
-};
+use pcoder_sdk::{BootOptions, CommandSpec, Error, ExitStatus, Instance, Output, Provider, ProviderInfo, Result, code};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -35,7 +33,7 @@ impl Provider for Morph {
         ProviderInfo {
             name: "morph".to_owned(),
             description: "Instances of Morph Cloud".to_owned(),
-            features: ["stdin", "streaming", "terminal", "fork", "pause", "ports"].map(str::to_owned).to_vec(),
+            features: ["stdin", "streaming", "terminal", "fork", "pause", "ports", "ttl"].map(str::to_owned).to_vec(),
             home_dir: Some(HOME.to_owned()),
         }
     }
@@ -101,7 +99,9 @@ impl Provider for Morph {
         let body = json!({ "instance_metadata": { MARK: "1", "pcoder-boot": token, "forked-from": id } });
         let branched: Result<Branched> = api.json("POST", &path, Some(&body), id);
         let copy = match branched {
-            Ok(branched) => branched.instances.into_iter().next().ok_or_else(|| api.garbled(id, "no instance in it"))?,
+            Ok(branched) => {
+                branched.instances.into_iter().next().ok_or_else(|| api.garbled(id, "no instance in it"))?
+            }
             Err(error) if error.is_transient() && error.code != code::RATE_LIMITED => {
                 find_booted(host, &token).ok_or(error)?
             }
@@ -154,9 +154,8 @@ impl Plan {
     fn of(host: ProviderHost<'_>, options: BootOptions, token: &str) -> Result<Self> {
         const OPERATION: &str = "provider.boot";
         let snapshot = options.image.or_else(|| host.settings().get("snapshot")).ok_or_else(|| {
-            Error::invalid(OPERATION, "no snapshot is named, and this plugin has no default").hint(
-                "`--image snapshot_…`, or `pcoder config set plugins.provider-morph.snapshot snapshot_…` for all",
-            )
+            Error::invalid(OPERATION, "no snapshot is named, and this plugin has no default")
+                .hint("`--image snapshot_…`, or `pcoder config set plugins.provider-morph.snapshot snapshot_…` for all")
         })?;
         checked_id(OPERATION, &snapshot).map_err(|_| {
             Error::invalid(OPERATION, "this cannot be the name of a snapshot")
@@ -202,7 +201,9 @@ impl Plan {
                 None | Some("stop") => "pause",
                 Some("terminate") => "stop",
                 Some(other) => {
-                    return Err(Error::invalid(OPERATION, "the end of its time is `stop` or `terminate`").subject(other));
+                    return Err(
+                        Error::invalid(OPERATION, "the end of its time is `stop` or `terminate`").subject(other)
+                    );
                 }
             };
             body.insert("ttl_seconds".to_owned(), seconds.into());

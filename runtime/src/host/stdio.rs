@@ -73,6 +73,11 @@ impl Stdio {
         Self::new(Input::Inherit, Output::Inherit, Output::Inherit)
     }
 
+    /// This process's own output, and no input.
+    pub fn without_input() -> Self {
+        Self::new(Input::Null, Output::Inherit, Output::Inherit)
+    }
+
     /// Whether they are a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal

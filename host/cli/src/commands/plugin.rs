@@ -10,7 +10,7 @@ use pcoder_core::grants::{Asked, CLASSES, Candidate, Consent, classes, of_classe
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::capability::Class;
 use pcoder_core::runtime::error::code;
-use pcoder_core::runtime::inspect::{Inspection, inspect};
+use pcoder_core::runtime::inspect::Inspection;
 use pcoder_core::runtime::manifest::{Access, Capabilities};
 use pcoder_core::runtime::text::for_people;
 use serde_json::json;

@@ -1,0 +1,397 @@
+//! A machine from nothing to a session that runs on it, whatever the backend: an instance of a provider, credentials that
+//! are installed, an agent that a process manager keeps.
+//!
+//! Waiting for an instance is its provider's work, and nothing here polls for it. What fails names the instance and what
+//! was being done, and leaves no instance behind that nobody knows of.
+
+mod credentials;
+mod events;
+mod smoke;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pcoder_runtime::contract::agent::{Engine, Launch, SessionInput};
+use pcoder_runtime::contract::process_manager::{ProcessInfo, ProcessLogs};
+use pcoder_runtime::contract::provider::{BootOptions, Instance};
+use pcoder_runtime::contract::{Command, CommandSpec, ProcessSpec, Setting, WriteOptions};
+use pcoder_runtime::error::code;
+use pcoder_runtime::manifest::Kind;
+use pcoder_runtime::secrets::Broker;
+use pcoder_runtime::target::Target;
+use pcoder_runtime::{Error, Plugin, text};
+use serde_json::{Map, Value};
+
+pub use self::credentials::CredentialName;
+pub use self::events::{Event, Events, Untold};
+pub use self::smoke::{Outcome, SmokeOptions, Step};
+use crate::Pcoder;
+use crate::instances::Provider;
+use crate::run::HOST_PATHS;
+
+/// The bits of `.machine.json`: its owner writes, its group reads.
+const MACHINE_INFO_MODE: u32 = 0o640;
+
+/// What is kept of an answer of the instance's shell.
+const ANSWER: u64 = 64 << 10;
+
+/// What is to be booted, and what is put onto it.
+#[derive(Clone, Debug)]
+pub struct BootRequest {
+    /// What is booted.
+    pub boot: BootOptions,
+    /// Credentials, in this order.
+    pub credentials: Vec<CredentialName>,
+    /// What `.machine.json` says besides when it was made.
+    pub machine_info: Map<String, Value>,
+}
+
+/// An instance that is ready for sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedInstance {
+    /// Its identity.
+    pub instance_id: String,
+    /// The home folder on it.
+    pub home_dir: String,
+    /// The files with credentials that were installed.
+    pub credential_files: Vec<String>,
+}
+
+/// A session that is to run unattended.
+#[derive(Clone, Debug, Default)]
+pub struct SessionRequest {
+    /// The agent.
+    pub tool: String,
+    /// How it uses the tool.
+    pub profile: Option<String>,
+    /// What it is to do.
+    pub prompt: String,
+    /// What is added to its system prompt.
+    pub system_prompt: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// A name for the process.
+    pub name: Option<String>,
+    /// The working folder on the instance. Without it, the home.
+    pub cwd: Option<String>,
+    /// A session to go on with.
+    pub resume: Option<String>,
+    /// What the agent may do without asking, in its own words.
+    pub permission_mode: Option<String>,
+    /// Variables on top of the profile's.
+    pub env: Vec<(String, String)>,
+}
+
+/// Does all of it on one provider, with one process manager.
+pub struct Orchestrator<'a> {
+    pcoder: &'a Pcoder,
+    provider: Provider<'a>,
+    manager: Plugin,
+    manager_name: String,
+    events: Arc<dyn Events>,
+}
+
+impl Pcoder {
+    /// An orchestrator. `events` hears of every step before it is done.
+    ///
+    /// # Errors
+    /// `not-found` for an unknown process manager.
+    pub async fn orchestrator<'a>(
+        &'a self,
+        provider: Provider<'a>,
+        manager: &str,
+        events: Arc<dyn Events>,
+    ) -> Result<Orchestrator<'a>, Error> {
+        let plugin = self.plugin(Kind::ProcessManager, manager).await?;
+        Ok(Orchestrator { pcoder: self, provider, manager: plugin, manager_name: manager.to_owned(), events })
+    }
+}
+
+impl Orchestrator<'_> {
+    fn record(&self, event: Event) -> Result<(), Error> {
+        self.events.record(events::now_ms(), &event)
+    }
+
+    /// Boots an instance, installs credentials on it and says there what it is. What fails after the boot ends the
+    /// instance.
+    ///
+    /// # Errors
+    /// Those of the plugins, with the step and the instance.
+    pub async fn boot_and_prepare(&self, request: &BootRequest) -> Result<PreparedInstance, Error> {
+        const OPERATION: &str = "orchestrator.boot-and-prepare";
+        let (provider, image) = (self.provider.name().to_owned(), request.boot.image.clone());
+        self.record(Event::BootStarted { provider, image })?;
+        let instance = match self.provider.boot(&request.boot).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                self.record(Event::BootFailed { instance: None, error: error.clone() })?;
+                return Err(error);
+            }
+        };
+        let prepared = self.prepare(&instance, request).await;
+        let error = match prepared {
+            Ok(prepared) => return Ok(prepared),
+            Err(error) => in_instance(OPERATION, &instance.id, error),
+        };
+        // Nobody was told of the instance yet, so nobody else can end it.
+        drop(self.record(Event::BootFailed { instance: Some(instance.id.clone()), error: error.clone() }));
+        match self.terminate(&instance.id).await {
+            Ok(()) => Err(error),
+            Err(left) => {
+                let message = format!("{}; and the instance could not be ended: {}", error.message, left.message);
+                Err(Error::new(error.code.clone(), OPERATION, message).subject(&instance.id).hint(format!(
+                    "`pcoder instance terminate {} --provider {}`",
+                    instance.id,
+                    self.provider.name()
+                )))
+            }
+        }
+    }
+
+    async fn prepare(&self, instance: &Instance, request: &BootRequest) -> Result<PreparedInstance, Error> {
+        let id = &instance.id;
+        self.record(Event::BootReady { instance: id.clone() })?;
+        let home = self.provider.home(instance).await?;
+        let target = self.target(id, &home);
+        let mut credential_files = Vec::new();
+        for name in &request.credentials {
+            let credentials = name.to_string();
+            self.record(Event::CredsInstalling { instance: id.clone(), credentials: credentials.clone() })?;
+            credential_files.extend(self.pcoder.install_credentials(name, Arc::clone(&target)).await?);
+            self.record(Event::CredsInstalled { instance: id.clone(), credentials })?;
+        }
+        let path = format!("{home}/.machine.json");
+        let mut info = request.machine_info.clone();
+        info.insert(
+            "createdAt".to_owned(),
+            humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string().into(),
+        );
+        let content = format!("{}\n", Value::Object(info)).into_bytes();
+        let options = WriteOptions { create_parents: false, mode: Some(MACHINE_INFO_MODE) };
+        self.provider.write_file(id, &path, &content, options).await?;
+        self.record(Event::MachineInfoWritten { instance: id.clone(), path })?;
+        Ok(PreparedInstance { instance_id: id.clone(), home_dir: home, credential_files })
+    }
+
+    /// Starts an agent on an instance, and returns the process that the manager knows it by.
+    ///
+    /// # Errors
+    /// Those of the plugins, with the step and the instance; `not-found` when the agent is not on the instance.
+    pub async fn start_session(&self, instance: &str, request: &SessionRequest) -> Result<String, Error> {
+        const OPERATION: &str = "orchestrator.start-session";
+        self.record(Event::SessionStarting { instance: instance.to_owned(), tool: request.tool.clone() })?;
+        match self.start(instance, request).await {
+            Ok(process) => {
+                self.record(Event::SessionStarted { instance: instance.to_owned(), process: process.clone() })?;
+                Ok(process)
+            }
+            Err(error) => {
+                let error = in_instance(OPERATION, instance, error);
+                self.record(Event::SessionError { instance: instance.to_owned(), error: error.clone() })?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(&self, instance: &str, request: &SessionRequest) -> Result<String, Error> {
+        let agent = self.pcoder.plugin(Kind::Agent, &request.tool).await?;
+        let info = agent.agent()?.info(self.pcoder.context(&agent)).await?;
+        let profile = match &request.profile {
+            Some(name) => Some(self.pcoder.profile_for(name, &request.tool)?),
+            None => None,
+        };
+        let described = self.provider.get(instance).await?;
+        let home = self.provider.home(&described).await?;
+        let sandboxed = !self.provider.has(HOST_PATHS).await?;
+        let there = self.look(instance, &info.engines).await?;
+        let account = self.pcoder.account(&request.tool, profile.as_ref())?;
+        let identity = self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
+        let mut options = identity.options;
+        let mut option = |name: &str, value: &str| {
+            options.push(Setting { name: name.to_owned(), value: value.to_owned() });
+        };
+        if there.super_user {
+            option("super-user", "true");
+        }
+        if sandboxed {
+            option("sandboxed", "true");
+        }
+        if let Some(mode) = &request.permission_mode {
+            option("permission-mode", mode);
+        }
+        let mut env = identity.settings;
+        env.extend(request.env.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone() }));
+        let launch = Launch {
+            engines: there.engines,
+            args: Vec::new(),
+            cwd: request.cwd.clone().unwrap_or_else(|| home.clone()),
+            home_dir: home.clone(),
+            env,
+            options,
+        };
+        let input = SessionInput {
+            prompt: request.prompt.clone(),
+            system_prompt: request.system_prompt.clone(),
+            model: request.model.clone(),
+            name: request.name.clone(),
+            resume: request.resume.clone(),
+            launch,
+        };
+        let mut spec = agent.agent()?.to_process_spec(self.pcoder.context(&agent), &input).await?;
+        // Behind everything that the plugin says, which never hears of it.
+        spec.command.env.extend(identity.key);
+        self.start_process_with(instance, &home, &spec, identity.secrets).await.map(|it| it.name)
+    }
+
+    async fn start_process_with(
+        &self,
+        instance: &str,
+        home: &str,
+        spec: &ProcessSpec,
+        secrets: Arc<Broker>,
+    ) -> Result<ProcessInfo, Error> {
+        let mut context = self.pcoder.context_on(&self.manager, self.target(instance, home));
+        context.secrets = secrets;
+        self.manager.process_manager()?.start(context, spec).await
+    }
+
+    /// Starts any process.
+    ///
+    /// # Errors
+    /// Those of the plugins, with the instance.
+    pub async fn start_process(&self, instance: &str, spec: &ProcessSpec) -> Result<ProcessInfo, Error> {
+        let home = self.home_of(instance).await?;
+        let secrets = Arc::new(Broker::new(self.pcoder.secret_source()));
+        let started = self.start_process_with(instance, &home, spec, secrets).await;
+        started.map_err(|error| in_instance("orchestrator.start-process", instance, error))
+    }
+
+    /// The last lines that a process wrote.
+    ///
+    /// # Errors
+    /// `not-found`, and those of the plugins, with the instance.
+    pub async fn logs(&self, instance: &str, process: &str, lines: u32) -> Result<ProcessLogs, Error> {
+        let context = self.manager_context(instance).await?;
+        let logs = self.manager.process_manager()?.logs(context, process, lines).await;
+        logs.map_err(|error| in_instance("orchestrator.logs", instance, error))
+    }
+
+    /// The processes on an instance.
+    ///
+    /// # Errors
+    /// Those of the plugins, with the instance.
+    pub async fn list_processes(&self, instance: &str) -> Result<Vec<ProcessInfo>, Error> {
+        let context = self.manager_context(instance).await?;
+        let list = self.manager.process_manager()?.list(context).await;
+        list.map_err(|error| in_instance("orchestrator.list-processes", instance, error))
+    }
+
+    /// Ends a process and leaves it in the list.
+    ///
+    /// # Errors
+    /// `not-found`, and those of the plugins, with the instance.
+    pub async fn stop_process(&self, instance: &str, process: &str) -> Result<(), Error> {
+        let context = self.manager_context(instance).await?;
+        let stopped = self.manager.process_manager()?.stop(context, process).await;
+        stopped.map_err(|error| in_instance("orchestrator.stop-process", instance, error))
+    }
+
+    /// Ends a process and takes it off the list.
+    ///
+    /// # Errors
+    /// Those of the plugins, with the instance.
+    pub async fn delete_process(&self, instance: &str, process: &str) -> Result<(), Error> {
+        let context = self.manager_context(instance).await?;
+        let deleted = self.manager.process_manager()?.delete(context, process).await;
+        deleted.map_err(|error| in_instance("orchestrator.delete-process", instance, error))
+    }
+
+    /// Ends an instance.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub async fn terminate(&self, instance: &str) -> Result<(), Error> {
+        self.record(Event::Terminating { instance: instance.to_owned() })?;
+        self.provider.terminate(instance).await?;
+        self.record(Event::Terminated { instance: instance.to_owned() })
+    }
+
+    async fn home_of(&self, instance: &str) -> Result<String, Error> {
+        let described = self.provider.get(instance).await?;
+        self.provider.home(&described).await
+    }
+
+    async fn manager_context(&self, instance: &str) -> Result<pcoder_runtime::call::CallContext, Error> {
+        let home = self.home_of(instance).await?;
+        Ok(self.pcoder.context_on(&self.manager, self.target(instance, &home)))
+    }
+
+    fn target(&self, instance: &str, home: &str) -> Arc<dyn Target> {
+        self.provider.target(instance, PathBuf::from(home))
+    }
+
+    /// Where an agent's engines are on an instance: on its `PATH`, under their own names.
+    async fn look(&self, instance: &str, engines: &[String]) -> Result<There, Error> {
+        // One question for all. `command -v` says nothing of what is not there.
+        let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quoted(name));
+        let script = std::iter::once("id -u".to_owned()).chain(engines.iter().map(ask)).collect::<Vec<_>>().join("; ");
+        let spec = CommandSpec {
+            command: Command::Shell(script),
+            cwd: None,
+            env: Vec::new(),
+            path_entries: Vec::new(),
+            name: None,
+        };
+        let control = self.provider.control();
+        let said = self.provider.capture(instance, &spec, crate::Feed::Nothing, ANSWER, &control).await?;
+        let said = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
+        let mut lines = said.lines();
+        let super_user = lines.next() == Some("0");
+        let mut found = Vec::new();
+        for name in engines {
+            let entrypoint = lines.next().unwrap_or_default();
+            if !entrypoint.starts_with('/') {
+                return Err(Error::new(code::NOT_FOUND, "session.start", format!("`{name}` is not on the instance"))
+                    .subject(text::for_people(instance, 128))
+                    .hint("install it there, or boot an image that has it"));
+            }
+            let root = entrypoint.rsplit_once('/').map_or("/", |(root, _)| if root.is_empty() { "/" } else { root });
+            found.push(Engine {
+                name: name.clone(),
+                version: "unknown".to_owned(),
+                root: root.to_owned(),
+                entrypoint: entrypoint.to_owned(),
+                path_entries: Vec::new(),
+            });
+        }
+        Ok(There { super_user, engines: found })
+    }
+}
+
+/// What is on an instance.
+struct There {
+    super_user: bool,
+    engines: Vec<Engine>,
+}
+
+/// A name of an engine as a word of a script. Names are plain; what is not is no engine's.
+fn quoted(name: &str) -> String {
+    format!("'{}'", name.replace('\'', r"'\''"))
+}
+
+/// An error with the instance that it happened on, and the step.
+fn in_instance(operation: &'static str, instance: &str, error: Error) -> Error {
+    let step = &error.operation;
+    let of = match &error.subject {
+        Some(subject) if subject != instance => format!("{step} of {subject}"),
+        _ => step.to_string(),
+    };
+    let wrapped =
+        Error::new(error.code.clone(), operation, format!("{} (in {of})", error.message)).subject(instance).hint(
+            error.hint.clone().unwrap_or_else(|| "`pcoder instance get INSTANCE` shows how the instance is".to_owned()),
+        );
+    match error.retry_after_ms {
+        Some(wait) => wrapped.retry_after(std::time::Duration::from_millis(wait)),
+        None => wrapped,
+    }
+}

@@ -1,0 +1,316 @@
+//! The whole way once, on a real backend: does an agent work there?
+
+use std::time::{Duration, Instant};
+
+use pcoder_runtime::contract::{Command, CommandSpec, WriteOptions};
+use pcoder_runtime::error::code;
+use pcoder_runtime::{Error, text};
+use serde::Serialize;
+
+use super::{BootRequest, Orchestrator, PreparedInstance, SessionRequest};
+use crate::Feed;
+
+/// How long the agent may take to answer.
+const ANSWERED: Duration = Duration::from_secs(180);
+/// How often its process is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// What is kept of an answer.
+const KEPT: u64 = 1 << 20;
+/// Lines of the agent's output.
+const LINES: u32 = 200;
+
+/// What is tried.
+#[derive(Clone, Debug)]
+pub struct SmokeOptions {
+    /// The instance and what is put onto it.
+    pub boot: BootRequest,
+    /// The agent and what it is asked.
+    pub session: SessionRequest,
+    /// What its answer has to hold, in any case.
+    pub expected: String,
+    /// Leave the instance running.
+    pub keep: bool,
+}
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As it should.
+    Ok,
+    /// Not as it should, and the rest can go on.
+    Warning,
+    /// It failed, and what follows it was left out.
+    Failed,
+}
+
+/// One step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub name: &'static str,
+    /// How it went.
+    pub outcome: Outcome,
+    /// What was found. Secrets in it are masked.
+    pub detail: String,
+    /// How long it took.
+    pub milliseconds: u64,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+/// What a step found, and whether that is as it should be.
+type Found = Result<(Outcome, String), Error>;
+
+impl Orchestrator<'_> {
+    /// Boots an instance, tries everything on it and ends it, whatever happened. `told` hears of each step when it is over.
+    pub async fn smoke(&self, options: &SmokeOptions, told: &mut (dyn FnMut(&Step) + Send)) -> Vec<Step> {
+        let mut steps = Steps { done: Vec::new(), told };
+        let started = Instant::now();
+        let instance = match self.boot_and_prepare(&options.boot).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                steps.add("boot", started, Err(error));
+                return steps.done;
+            }
+        };
+        steps.add("boot", started, Ok(ok(instance.instance_id.clone())));
+        let mut process = None;
+        self.on_instance(&instance, options, &mut steps, &mut process).await;
+        let id = instance.instance_id;
+        let started = Instant::now();
+        let cleaned = async {
+            if let Some(process) = &process {
+                self.delete_process(&id, process).await?;
+            }
+            if options.keep {
+                return Ok(ok(format!("{id} is left running")));
+            }
+            self.terminate(&id).await?;
+            match self.provider.get(&id).await {
+                Err(error) if error.is(code::NOT_FOUND) => Ok(ok(format!("{id} is gone"))),
+                // A machine that is always there stays.
+                Ok(_) if self.provider.has(crate::run::HOST_PATHS).await? => Ok(ok(format!("{id} is not ours to end"))),
+                Ok(instance) => Err(Error::new(code::CONFLICT, "smoke", "the instance is still there")
+                    .subject(&id)
+                    .hint(format!("its status is {}; `pcoder instance terminate {id}`", instance.status))),
+                Err(error) => Err(error),
+            }
+        };
+        let mut result = cleaned.await;
+        if result.is_err() && !options.keep {
+            // The process must not keep the instance.
+            let ended = self.provider.terminate(&id).await;
+            result = result.and_then(|found| ended.map(|()| found));
+        }
+        steps.add("cleanup", started, result);
+        steps.done
+    }
+
+    /// Everything on the instance, until something fails.
+    async fn on_instance(
+        &self,
+        instance: &PreparedInstance,
+        options: &SmokeOptions,
+        steps: &mut Steps<'_>,
+        process: &mut Option<String>,
+    ) {
+        let id = &instance.instance_id;
+        let started = Instant::now();
+        if !steps.add("exec", started, self.says_ok(id).await) {
+            return;
+        }
+        let started = Instant::now();
+        if !steps.add("tools", started, self.tools(id, &options.session.tool).await) {
+            return;
+        }
+        let started = Instant::now();
+        if !steps.add("credentials", started, self.read_back(instance).await) {
+            return;
+        }
+        let started = Instant::now();
+        if !steps.add("files", started, self.files(id, &instance.home_dir).await) {
+            return;
+        }
+        let started = Instant::now();
+        let session = async {
+            let name = self.start_session(id, &options.session).await?;
+            *process = Some(name.clone());
+            self.answer(id, &name, &options.expected).await
+        };
+        let result = session.await;
+        steps.add("session", started, result);
+    }
+
+    async fn shell(&self, id: &str, script: &str) -> Result<(i32, String, String), Error> {
+        let spec = CommandSpec {
+            command: Command::Shell(script.to_owned()),
+            cwd: None,
+            env: Vec::new(),
+            path_entries: Vec::new(),
+            name: None,
+        };
+        let control = self.provider.control();
+        let said = self.provider.capture(id, &spec, Feed::Nothing, KEPT, &control).await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let ended = match said.status {
+            pcoder_runtime::contract::ExitStatus::Exited(code) => code,
+            pcoder_runtime::contract::ExitStatus::Signaled(signal) => 128 + signal,
+        };
+        Ok((ended, text(&said.stdout.bytes), text(&said.stderr.bytes)))
+    }
+
+    async fn says_ok(&self, id: &str) -> Found {
+        match self.shell(id, "echo ok; echo problem >&2; exit 7").await? {
+            (7, out, err) if out == "ok\n" && err == "problem\n" => {
+                Ok(ok("both outputs and the exit code came back".into()))
+            }
+            (ended, out, err) => {
+                let message = format!("the answer was {ended}, {:?}, {:?}", brief(&out), brief(&err));
+                Err(Error::new(code::INTEGRITY, "smoke", message)
+                    .subject(id)
+                    .hint("`pcoder instance exec` tries commands"))
+            }
+        }
+    }
+
+    /// Without the process manager nothing else can work; without the agent, credentials and files still can.
+    async fn tools(&self, id: &str, tool: &str) -> Found {
+        let manager = &self.manager_name;
+        if let Err(error) = self.list_processes(id).await {
+            let hint = error.hint.clone().unwrap_or_else(|| format!("install `{manager}` on the instance"));
+            return Err(Error::new(error.code.clone(), "smoke", error.message.clone()).subject(id).hint(hint));
+        }
+        let (ended, path, _) = self.shell(id, &format!("command -v {}", super::quoted(tool))).await?;
+        Ok(match ended {
+            0 => ok(format!("{manager}, {}", path.trim())),
+            _ => (Outcome::Warning, format!("{manager}; `{tool}` is not on the instance's PATH")),
+        })
+    }
+
+    /// The credentials that were installed, as they are there: private, readable as JSON, and shown by their size only.
+    async fn read_back(&self, instance: &PreparedInstance) -> Found {
+        let id = &instance.instance_id;
+        let mut shown = Vec::new();
+        for path in &instance.credential_files {
+            let content = self.provider.read_file(id, path).await?;
+            let mode = self.mode_of(id, path).await?;
+            let wrong = |message: &str| {
+                Err(Error::new(code::INTEGRITY, "smoke", message)
+                    .subject(path.clone())
+                    .hint("the instance's file system may not keep what is written"))
+            };
+            if content.is_empty() {
+                return wrong("the file is empty");
+            }
+            if path.ends_with(".json") && serde_json::from_slice::<serde_json::Value>(&content).is_err() {
+                return wrong("the file is no JSON");
+            }
+            if mode != "600" {
+                return wrong(&format!("others could read it: its mode is {mode}"));
+            }
+            shown.push(format!("{path}: {} bytes, mode {mode}, ****", content.len()));
+        }
+        Ok(ok(if shown.is_empty() { "none were asked for".to_owned() } else { shown.join("; ") }))
+    }
+
+    async fn mode_of(&self, id: &str, path: &str) -> Result<String, Error> {
+        let place = match path.strip_prefix("~/") {
+            Some(rest) => format!("\"$HOME\"/{}", super::quoted(rest)),
+            None => super::quoted(path),
+        };
+        Ok(self.shell(id, &format!("stat -c %a {place}")).await?.1.trim().to_owned())
+    }
+
+    async fn files(&self, id: &str, home: &str) -> Found {
+        let every: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let folder = format!("{home}/.pcoder-smoke");
+        for (name, content) in [("a.json", &b"{\"smoke\": true}\n"[..]), ("a b\n.bin", &every), ("empty", b"")] {
+            let path = format!("{folder}/{name}");
+            let options = WriteOptions { create_parents: true, mode: Some(0o600) };
+            self.provider.write_file(id, &path, content, options).await?;
+            let (back, mode) = (self.provider.read_file(id, &path).await?, self.mode_of(id, &path).await?);
+            if back != content || mode != "600" {
+                let message = format!("{} bytes came back of {}, with the mode {mode}", back.len(), content.len());
+                return Err(Error::new(code::INTEGRITY, "smoke", message).subject(text::for_people(&path, 200)));
+            }
+        }
+        self.shell(id, &format!("rm -rf {}", super::quoted(&folder))).await?;
+        Ok(ok("text, bytes and an empty file came back as they were, with their modes".into()))
+    }
+
+    /// Waits until the agent has ended, and looks for its answer.
+    async fn answer(&self, id: &str, process: &str, expected: &str) -> Found {
+        let started = Instant::now();
+        let ended = loop {
+            let list = self.list_processes(id).await?;
+            match list.into_iter().find(|it| it.name == process) {
+                Some(it) if it.status == "online" || it.status == "launching" => {}
+                Some(it) => break Some(it),
+                None => break None,
+            }
+            if started.elapsed() > ANSWERED {
+                let message = format!("the agent did not end within {} s", ANSWERED.as_secs());
+                return Err(Error::new(code::TIMEOUT, "smoke", message).subject(process));
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        let logs = self.logs(id, process, LINES).await?;
+        let code_shown = ended.and_then(|it| it.exit_code).map_or_else(|| "?".to_owned(), |it| it.to_string());
+        if logs.out.to_lowercase().contains(&expected.to_lowercase())
+            && !logs.out.trim().is_empty()
+            && code_shown == "0"
+        {
+            return Ok(ok(format!("{process}: {}", brief(answer_in(&logs.out).as_deref().unwrap_or(&logs.out)))));
+        }
+        let said = if logs.out.trim().is_empty() { &logs.err } else { &logs.out };
+        let message = format!("the agent ended with {code_shown} and without the answer: {}", brief(said));
+        Err(Error::new(code::PROCESS, "smoke", message)
+            .subject(process)
+            .hint("check the agent's login: `--credentials`, or a `--profile` with a key"))
+    }
+}
+
+/// The text of the last result in lines of JSON, as agents print them.
+fn answer_in(out: &str) -> Option<String> {
+    let result = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).ok()?;
+        value.get("result")?.as_str().map(str::to_owned)
+    };
+    out.lines().rev().find_map(result)
+}
+
+fn ok(detail: String) -> (Outcome, String) {
+    (Outcome::Ok, detail)
+}
+
+/// The end of what was said, on one line.
+fn brief(said: &str) -> String {
+    let line = said.trim().replace('\n', " ");
+    let skipped = line.chars().count().saturating_sub(300);
+    line.chars().skip(skipped).collect()
+}
+
+/// The steps so far.
+struct Steps<'a> {
+    done: Vec<Step>,
+    told: &'a mut (dyn FnMut(&Step) + Send),
+}
+
+impl Steps<'_> {
+    /// Adds one, and says whether the rest can go on.
+    fn add(&mut self, name: &'static str, started: Instant, found: Found) -> bool {
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let step = match found {
+            Ok((outcome, detail)) => Step { name, outcome, detail, milliseconds, error: None },
+            Err(error) => {
+                let detail = error.message.clone();
+                Step { name, outcome: Outcome::Failed, detail, milliseconds, error: Some(error) }
+            }
+        };
+        (self.told)(&step);
+        self.done.push(step);
+        self.done.last().is_some_and(|step| step.outcome != Outcome::Failed)
+    }
+}
