@@ -59,9 +59,11 @@ fn shown(plan: &Plan) -> String {
         if path == root { format!("!{}", text(path)) } else { format!("!{}<{}", text(path), text(root)) }
     }));
     words.extend(plan.kept.iter().map(|it| format!("kept:{}", text(it))));
-    words.extend(plan.agreed.iter().map(|(it, entry)| {
-        format!("{}:{}", if entry.is_some() { "agreed" } else { "gone" }, text(it))
-    }));
+    words.extend(
+        plan.agreed
+            .iter()
+            .map(|(it, entry)| format!("{}:{}", if entry.is_some() { "agreed" } else { "gone" }, text(it))),
+    );
     words.join(" ")
 }
 
