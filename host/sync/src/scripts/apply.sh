@@ -1,0 +1,48 @@
+# Takes an archive from standard input and puts what is in it in its place. Set before: root, z, sums, and old and links,
+# the digests of what is expected to be replaced. In the archive, `t` holds what comes, and `c` what is to be done.
+# Everything up to the first change can be repeated; from there on each step leaves files that are whole, and a later
+# push finds what is missing. Exit code 75: something changed since it was described, and nothing was done.
+LC_ALL=C
+EXTRACT_UNSAFE_SYMLINKS=1 # busybox makes no links that lead out without it
+export LC_ALL EXTRACT_UNSAFE_SYMLINKS
+umask 022
+s=.pcoder-sync
+mkdir -p -- "$root" && cd -- "$root" || exit 1
+# In the folder itself, where it is on the same file system, and writable.
+rm -rf $s || exit 1
+trap 'rm -rf $s' 0
+trap 'exit 1' 1 2 13 15
+mkdir $s && chmod 700 $s && tar "-xpo${z}f" - -C $s || exit 1
+
+each() {
+  [ ! -s "$s/c/$1" ] || xargs -0 -n 400 sh -c "$2" sh <"$s/c/$1"
+}
+[ "$(each old "$sums" | sha256sum)" = "$old  -" ] || exit 75
+[ "$(each links 'for f do [ ! -L "$f" ] || readlink -n "$f"; printf "\0"; done' | sha256sum)" = "$links  -" ] || exit 75
+each none 'for f do if [ -e "$f" ] || [ -L "$f" ]; then exit 1; fi; done' || exit 75
+
+present='for f do if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\0" "$f"; fi; done'
+each drop 'rm -rf "$@"'
+each open 'chmod u+rwx "$@"'
+each early-files 'rm -f "$@"'
+each early-folders 'rmdir "$@"'
+for c in $s/c/move.*; do
+  [ -e "$c" ] || continue
+  xargs -0 sh -c 'd=$1; shift; if [ -d "$d" ] && [ ! -L "$d" ]; then mv -f "$@" "$d/"; fi' sh <"$c"
+done
+each late-files 'rm -f "$@"'
+each late-folders 'rmdir "$@"'
+for c in $s/c/mode.*; do
+  [ -e "$c" ] || continue
+  m=${c##*.}
+  export m
+  xargs -0 -n 400 sh -c 'chmod "$m" "$@" || for f do chmod "$m" "$f" || printf "%s\0" "$f"; done' sh <"$c" >>$s/unset
+done
+
+for list in early-files early-folders late-files late-folders; do each $list "$present"; done
+printf 'D\0'
+[ ! -e $s/unset ] || cat $s/unset
+printf 'M\0'
+# What was moved is no longer here.
+(cd $s && find t -print0)
+printf 'E\0'
