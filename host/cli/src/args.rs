@@ -228,9 +228,47 @@ pub(crate) struct Run {
     /// Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
     #[arg(long)]
     pub(crate) private_tmp: bool,
+    #[command(flatten)]
+    pub(crate) away: Away,
     /// The agent's own arguments
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// What is said of a run on another machine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "On another machine")]
+pub(crate) struct Away {
+    /// Boot this image, snapshot or template [default: the provider's]
+    #[arg(long, conflicts_with = "instance")]
+    pub(crate) image: Option<String>,
+    /// Use an instance that is there, and leave it running
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) instance: Option<String>,
+    /// Leave the instance running that was booted
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do not bring the project there
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+    /// Do not bring the project's changes back
+    #[arg(long)]
+    pub(crate) no_sync_back: bool,
+    /// What is not synced, as in `.gitignore`, beside `.git` and `node_modules`
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) ignore: Vec<String>,
+}
+
+impl Away {
+    /// Whether anything was said.
+    pub(crate) fn is_said(&self) -> bool {
+        self.image.is_some()
+            || self.instance.is_some()
+            || self.keep
+            || self.no_sync
+            || self.no_sync_back
+            || !self.ignore.is_empty()
+    }
 }
 
 #[derive(Debug, Args)]

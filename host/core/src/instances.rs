@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pcoder_runtime::call::{CallContext, Called};
+use pcoder_runtime::contract::agent::Engine;
 use pcoder_runtime::contract::provider::{BootOptions, Instance, ProviderInfo};
-use pcoder_runtime::contract::{CommandSpec, ExitStatus, WriteOptions};
+use pcoder_runtime::contract::{Command, CommandSpec, ExitStatus, WriteOptions};
 use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::process::ProcessTree;
-use pcoder_runtime::secrets::Carried;
+use pcoder_runtime::secrets::{Broker, Carried};
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin, call_name, text};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,9 @@ use crate::engines::utf8;
 use crate::plugins::CallSurroundings;
 use crate::run::{Control, HOST_PATHS};
 use crate::target::OnProvider;
+
+/// What is kept of an answer of the instance's shell.
+const ANSWER: u64 = 64 << 10;
 
 /// One provider, ready to be asked. Cheap to clone, and each call has its own instance of the plugin.
 #[derive(Clone)]
@@ -163,6 +168,19 @@ impl Provider<'_> {
         stdio: Stdio,
         control: &Control,
     ) -> Result<ExitStatus, Error> {
+        self.exec_as(id, spec, stdio, control, None, None).await
+    }
+
+    /// The same with the secrets that the command carries, and within a time.
+    pub(crate) async fn exec_as(
+        &self,
+        id: &str,
+        spec: &CommandSpec,
+        stdio: Stdio,
+        control: &Control,
+        secrets: Option<Arc<Broker>>,
+        wall: Option<Duration>,
+    ) -> Result<ExitStatus, Error> {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
@@ -172,9 +190,13 @@ impl Provider<'_> {
         let context = CallContext {
             called,
             cancel: Some(control.cancel.clone()),
-            deadline: Some(None),
+            deadline: Some(wall),
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
+        };
+        let context = match secrets {
+            Some(secrets) => CallContext { secrets, ..context },
+            None => context,
         };
         self.plugin.provider()?.exec(context, id, spec, stdio).await
     }
@@ -227,14 +249,7 @@ impl Provider<'_> {
         {
             return utf8(&home);
         }
-        let spec = CommandSpec {
-            command: pcoder_runtime::contract::Command::Shell("printf %s \"$HOME\"".to_owned()),
-            cwd: None,
-            env: Vec::new(),
-            path_entries: Vec::new(),
-            name: None,
-        };
-        let said = self.capture(&instance.id, &spec, Feed::Nothing, 4096, &self.control()).await?;
+        let said = self.shell(&instance.id, "printf %s \"$HOME\"", Feed::Nothing, 4096).await?;
         let home = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
         if home.starts_with('/') {
             return Ok(home);
@@ -244,9 +259,77 @@ impl Provider<'_> {
             .hint("set `HOME` on it"))
     }
 
+    /// Runs a script for the instance's shell and keeps what it writes.
+    ///
+    /// # Errors
+    /// As [`Provider::exec`].
+    pub async fn shell(&self, id: &str, script: &str, input: Feed, limit: u64) -> Result<Captured, Error> {
+        let spec = CommandSpec {
+            command: Command::Shell(script.to_owned()),
+            cwd: None,
+            env: Vec::new(),
+            path_entries: Vec::new(),
+            name: None,
+        };
+        self.capture(id, &spec, input, limit, &self.control()).await
+    }
+
+    /// Where an agent's engines are on an instance: on its `PATH`, under their own names.
+    ///
+    /// # Errors
+    /// `not-found` for the first one that is not there, and the plugin's.
+    pub(crate) async fn look(&self, id: &str, engines: &[String]) -> Result<There, Error> {
+        // One question for all. `command -v` says nothing of what is not there.
+        let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quoted(name));
+        let script = std::iter::once("id -u".to_owned()).chain(engines.iter().map(ask)).collect::<Vec<_>>().join("; ");
+        let said = self.shell(id, &script, Feed::Nothing, ANSWER).await?;
+        let said = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
+        let mut lines = said.lines();
+        let super_user = lines.next() == Some("0");
+        let mut found = Vec::new();
+        for name in engines {
+            let entrypoint = lines.next().unwrap_or_default();
+            if !entrypoint.starts_with('/') {
+                return Err(Error::new(code::NOT_FOUND, "session.start", format!("`{name}` is not on the instance"))
+                    .subject(text::for_people(id, 128))
+                    .hint("install it there, or boot an image that has it"));
+            }
+            let root = entrypoint.rsplit_once('/').map_or("/", |(root, _)| if root.is_empty() { "/" } else { root });
+            found.push(Engine {
+                name: name.clone(),
+                version: "unknown".to_owned(),
+                root: root.to_owned(),
+                entrypoint: entrypoint.to_owned(),
+                path_entries: Vec::new(),
+            });
+        }
+        Ok(There { super_user, engines: found })
+    }
+
     /// The instance as process managers and installers reach it.
     pub(crate) fn target(&self, id: &str, home: PathBuf) -> Arc<dyn Target> {
         let environment = self.pcoder.surroundings().environment.clone();
         Arc::new(OnProvider::new(self.plugin.clone(), id, home, environment, self.surroundings.clone()))
+    }
+}
+
+/// What is on an instance.
+pub(crate) struct There {
+    /// Commands run as user id 0.
+    pub(crate) super_user: bool,
+    /// The engines that were looked for.
+    pub(crate) engines: Vec<Engine>,
+}
+
+/// A text as a word of a script for the instance's shell.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// An end as a shell reports it.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
+    match status {
+        ExitStatus::Exited(code) => code,
+        ExitStatus::Signaled(signal) => 128 + signal,
     }
 }

@@ -107,6 +107,11 @@ impl Layout {
         self.data.join("known-hosts.toml")
     }
 
+    /// What the two sides of synced projects had in common, one file a pair.
+    pub fn syncs(&self) -> PathBuf {
+        self.data.join("sync")
+    }
+
     /// The profiles, one file each.
     pub fn profiles(&self) -> PathBuf {
         self.data.join("profiles")

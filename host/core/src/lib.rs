@@ -24,6 +24,7 @@ mod plugins;
 mod private_tmp;
 pub mod profiles;
 mod run;
+pub mod run_remote;
 mod run_request;
 mod run_surroundings;
 mod secrets;

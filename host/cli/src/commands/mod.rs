@@ -16,6 +16,7 @@ pub(crate) mod private_tmp;
 pub(crate) mod process;
 pub(crate) mod profile;
 pub(crate) mod run;
+mod run_remote;
 pub(crate) mod runtime;
 pub(crate) mod secret;
 pub(crate) mod setup;

@@ -8,7 +8,7 @@ use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
-use pcoder_core::{Feed, Pcoder, Prepared, RunFlags, RunRequest};
+use pcoder_core::{Captured, Feed, Pcoder, Prepared, RunFlags, RunRequest};
 use serde_json::json;
 
 use super::engine::install_one;
@@ -28,6 +28,15 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
             private_tmp: arguments.private_tmp,
         })
         .map_err(|error| of_mode(error, arguments.mode))?;
+    if !pcoder.runs_here(&request.provider).await.map_err(|error| of_mode(error, arguments.mode))? {
+        return super::run_remote::run(pcoder, request, arguments.away, arguments.json).await;
+    }
+    if arguments.away.is_said() {
+        let message = "what was said is for runs on another machine, and this provider's commands run on this one";
+        return Err(Error::new(code::INVALID, "run", message)
+            .subject(&request.provider)
+            .hint("leave it out, or name another provider: `--provider NAME`"));
+    }
     // A script gets an error and the command that mends it; a person sees the download and may stop it.
     let never = pcoder.settings(request.project.as_deref())?.get("install", None)?.value.as_deref() == Some("never");
     let may_install = !never && !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
@@ -115,7 +124,7 @@ async fn attached(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
 }
 
 /// What is kept of each stream; a script that needs more reads the streams themselves.
-const KEPT: u64 = 64 << 20;
+pub(super) const KEPT: u64 = 64 << 20;
 
 async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
     let started = Instant::now();
@@ -127,6 +136,11 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
             return Err(Error::new(code::INTERNAL, "run", "signals could not be waited for"));
         }
     };
+    print_captured(&kept, started)
+}
+
+/// A tool that has ended, as scripts read it.
+pub(super) fn print_captured(kept: &Captured, started: Instant) -> Result<ExitCode, Error> {
     let (exit_code, signal) = match kept.status {
         ExitStatus::Exited(code) => (Some(code), None),
         ExitStatus::Signaled(signal) => (None, Some(signal)),

@@ -11,15 +11,14 @@ mod smoke;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pcoder_runtime::contract::agent::{Engine, Launch, SessionInput};
+use pcoder_runtime::contract::agent::{Launch, SessionInput};
 use pcoder_runtime::contract::process_manager::{ProcessInfo, ProcessLogs};
 use pcoder_runtime::contract::provider::{BootOptions, Instance};
-use pcoder_runtime::contract::{Command, CommandSpec, ProcessSpec, Setting, WriteOptions};
-use pcoder_runtime::error::code;
+use pcoder_runtime::contract::{ProcessSpec, Setting, WriteOptions};
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::secrets::Broker;
 use pcoder_runtime::target::Target;
-use pcoder_runtime::{Error, Plugin, text};
+use pcoder_runtime::{Error, Plugin};
 use serde_json::{Map, Value};
 
 pub use self::credentials::CredentialName;
@@ -31,9 +30,6 @@ use crate::run::HOST_PATHS;
 
 /// The bits of `.machine.json`: its owner writes, its group reads.
 const MACHINE_INFO_MODE: u32 = 0o640;
-
-/// What is kept of an answer of the instance's shell.
-const ANSWER: u64 = 64 << 10;
 
 /// What is to be booted, and what is put onto it.
 #[derive(Clone, Debug)]
@@ -203,7 +199,7 @@ impl Orchestrator<'_> {
         let described = self.provider.get(instance).await?;
         let home = self.provider.home(&described).await?;
         let sandboxed = !self.provider.has(HOST_PATHS).await?;
-        let there = self.look(instance, &info.engines).await?;
+        let there = self.provider.look(instance, &info.engines).await?;
         let account = self.pcoder.account(&request.tool, profile.as_ref())?;
         let identity = self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
         let mut options = identity.options;
@@ -329,54 +325,6 @@ impl Orchestrator<'_> {
     fn target(&self, instance: &str, home: &str) -> Arc<dyn Target> {
         self.provider.target(instance, PathBuf::from(home))
     }
-
-    /// Where an agent's engines are on an instance: on its `PATH`, under their own names.
-    async fn look(&self, instance: &str, engines: &[String]) -> Result<There, Error> {
-        // One question for all. `command -v` says nothing of what is not there.
-        let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quoted(name));
-        let script = std::iter::once("id -u".to_owned()).chain(engines.iter().map(ask)).collect::<Vec<_>>().join("; ");
-        let spec = CommandSpec {
-            command: Command::Shell(script),
-            cwd: None,
-            env: Vec::new(),
-            path_entries: Vec::new(),
-            name: None,
-        };
-        let control = self.provider.control();
-        let said = self.provider.capture(instance, &spec, crate::Feed::Nothing, ANSWER, &control).await?;
-        let said = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
-        let mut lines = said.lines();
-        let super_user = lines.next() == Some("0");
-        let mut found = Vec::new();
-        for name in engines {
-            let entrypoint = lines.next().unwrap_or_default();
-            if !entrypoint.starts_with('/') {
-                return Err(Error::new(code::NOT_FOUND, "session.start", format!("`{name}` is not on the instance"))
-                    .subject(text::for_people(instance, 128))
-                    .hint("install it there, or boot an image that has it"));
-            }
-            let root = entrypoint.rsplit_once('/').map_or("/", |(root, _)| if root.is_empty() { "/" } else { root });
-            found.push(Engine {
-                name: name.clone(),
-                version: "unknown".to_owned(),
-                root: root.to_owned(),
-                entrypoint: entrypoint.to_owned(),
-                path_entries: Vec::new(),
-            });
-        }
-        Ok(There { super_user, engines: found })
-    }
-}
-
-/// What is on an instance.
-struct There {
-    super_user: bool,
-    engines: Vec<Engine>,
-}
-
-/// A name of an engine as a word of a script. Names are plain; what is not is no engine's.
-fn quoted(name: &str) -> String {
-    format!("'{}'", name.replace('\'', r"'\''"))
 }
 
 /// An error with the instance that it happened on, and the step.

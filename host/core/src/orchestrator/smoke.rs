@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use pcoder_runtime::contract::{Command, CommandSpec, WriteOptions};
+use pcoder_runtime::contract::WriteOptions;
 use pcoder_runtime::error::code;
 use pcoder_runtime::{Error, text};
 use serde::Serialize;
 
 use super::{BootRequest, Orchestrator, PreparedInstance, SessionRequest};
 use crate::Feed;
+use crate::instances::{exit_code, quoted};
 
 /// How long the agent may take to answer.
 const ANSWERED: Duration = Duration::from_secs(180);
@@ -144,21 +145,9 @@ impl Orchestrator<'_> {
     }
 
     async fn shell(&self, id: &str, script: &str) -> Result<(i32, String, String), Error> {
-        let spec = CommandSpec {
-            command: Command::Shell(script.to_owned()),
-            cwd: None,
-            env: Vec::new(),
-            path_entries: Vec::new(),
-            name: None,
-        };
-        let control = self.provider.control();
-        let said = self.provider.capture(id, &spec, Feed::Nothing, KEPT, &control).await?;
+        let said = self.provider.shell(id, script, Feed::Nothing, KEPT).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let ended = match said.status {
-            pcoder_runtime::contract::ExitStatus::Exited(code) => code,
-            pcoder_runtime::contract::ExitStatus::Signaled(signal) => 128 + signal,
-        };
-        Ok((ended, text(&said.stdout.bytes), text(&said.stderr.bytes)))
+        Ok((exit_code(said.status), text(&said.stdout.bytes), text(&said.stderr.bytes)))
     }
 
     async fn says_ok(&self, id: &str) -> Found {
@@ -182,7 +171,7 @@ impl Orchestrator<'_> {
             let hint = error.hint.clone().unwrap_or_else(|| format!("install `{manager}` on the instance"));
             return Err(Error::new(error.code.clone(), "smoke", error.message.clone()).subject(id).hint(hint));
         }
-        let (ended, path, _) = self.shell(id, &format!("command -v {}", super::quoted(tool))).await?;
+        let (ended, path, _) = self.shell(id, &format!("command -v {}", quoted(tool))).await?;
         Ok(match ended {
             0 => ok(format!("{manager}, {}", path.trim())),
             _ => (Outcome::Warning, format!("{manager}; `{tool}` is not on the instance's PATH")),
@@ -217,8 +206,8 @@ impl Orchestrator<'_> {
 
     async fn mode_of(&self, id: &str, path: &str) -> Result<String, Error> {
         let place = match path.strip_prefix("~/") {
-            Some(rest) => format!("\"$HOME\"/{}", super::quoted(rest)),
-            None => super::quoted(path),
+            Some(rest) => format!("\"$HOME\"/{}", quoted(rest)),
+            None => quoted(path),
         };
         Ok(self.shell(id, &format!("stat -c %a {place}")).await?.1.trim().to_owned())
     }
@@ -236,7 +225,7 @@ impl Orchestrator<'_> {
                 return Err(Error::new(code::INTEGRITY, "smoke", message).subject(text::for_people(&path, 200)));
             }
         }
-        self.shell(id, &format!("rm -rf {}", super::quoted(&folder))).await?;
+        self.shell(id, &format!("rm -rf {}", quoted(&folder))).await?;
         Ok(ok("text, bytes and an empty file came back as they were, with their modes".into()))
     }
 
