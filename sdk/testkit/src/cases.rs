@@ -44,7 +44,13 @@ async fn answers(machine: &Machine<'_>, spec: &CommandSpec, input: &[u8], expect
     let kept = machine.run(spec, input).await.map_err(said)?;
     let found = (code(kept.status), kept.stdout.bytes, kept.stderr.bytes);
     let text = |(code, out, err): (i32, &[u8], &[u8])| {
-        (code, String::from_utf8_lossy(out).into_owned(), String::from_utf8_lossy(err).into_owned(), out.len(), err.len())
+        (
+            code,
+            String::from_utf8_lossy(out).into_owned(),
+            String::from_utf8_lossy(err).into_owned(),
+            out.len(),
+            err.len(),
+        )
     };
     same("the answer", text((found.0, &found.1, &found.2)), text(expected))
 }
@@ -124,7 +130,8 @@ async fn described(machine: &Machine<'_>, subject: &Subject<'_>) -> Case {
 }
 
 async fn words_arrive_as_they_are(machine: &Machine<'_>, _: &Subject<'_>) -> Case {
-    let words = ["", " ", "it's", "\"$(x)\"", "`y`", "a\nb", "\\", "*", "~", "-n", "é 日本", "$HOME", "!!", "\t", "%s", "{{}}"];
+    let words =
+        ["", " ", "it's", "\"$(x)\"", "`y`", "a\nb", "\\", "*", "~", "-n", "é 日本", "$HOME", "!!", "\t", "%s", "{{}}"];
     let mut args = vec!["%s\\0"];
     args.extend(words);
     let expected: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();
@@ -150,7 +157,9 @@ async fn the_working_folder(machine: &Machine<'_>, _: &Subject<'_>) -> Case {
     let mut spec = argv("echo", &["ran"]);
     spec.cwd = Some(machine.at("nowhere"));
     match machine.run(&spec, b"").await {
-        Ok(kept) if code(kept.status) == 0 || !kept.stdout.bytes.is_empty() => Err("it ran in another folder".to_owned()),
+        Ok(kept) if code(kept.status) == 0 || !kept.stdout.bytes.is_empty() => {
+            Err("it ran in another folder".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -214,8 +223,8 @@ async fn a_large_output_comes_back(machine: &Machine<'_>, _: &Subject<'_>) -> Ca
 async fn a_large_input_arrives(machine: &Machine<'_>, _: &Subject<'_>) -> Case {
     let input: Vec<u8> = (0..machine.large).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     let expected = format!("{}\n", input.len());
-    let kept = machine.run(&script("cat > \"$HOME\"/.pcoder-testkit/in && wc -c < \"$HOME\"/.pcoder-testkit/in"), &input);
-    let kept = kept.await.map_err(said)?;
+    let keep = script("cat > \"$HOME\"/.pcoder-testkit/in && wc -c < \"$HOME\"/.pcoder-testkit/in");
+    let kept = machine.run(&keep, &input).await.map_err(said)?;
     same("the size", String::from_utf8_lossy(&kept.stdout.bytes).trim().to_owned(), expected.trim().to_owned())?;
     let back = machine.read("~/.pcoder-testkit/in").await.map_err(said)?;
     same("whether it is the same", back == input, true)
@@ -340,7 +349,9 @@ async fn a_cancelled_command_ends(machine: &Machine<'_>, _: &Subject<'_>) -> Cas
     let run = machine.provider.capture(&machine.id, &spec, Feed::Nothing, 4096, &control);
     let cancel = async {
         // The command is seen to run before it is cancelled, where that can be seen; else a cancelled start is one too.
-        let seen = script("i=0; while [ $i -lt 50 ] && ! ps -e -o args 2>/dev/null | grep -q '^sleep 100'; do i=$((i+1)); sleep 0.1; done");
+        let seen = script(
+            "i=0; while [ $i -lt 50 ] && ! ps -e -o args 2>/dev/null | grep -q '^sleep 100'; do i=$((i+1)); sleep 0.1; done",
+        );
         drop(machine.run(&seen, b"").await);
         control.cancel();
     };
