@@ -159,7 +159,9 @@ impl<'a> Staging<'a> {
             let mut entry = entry.map_err(bad)?;
             let name = entry.path_bytes().into_owned();
             let strange = || Error::garbled(format!("an archive has `{}`, not asked for", name.escape_ascii()));
-            let path = TreePath::new(name.strip_prefix(b"./").unwrap_or(&name)).ok_or_else(strange)?;
+            let plain = name.strip_prefix(b"./").unwrap_or(&name);
+            let plain = plain.strip_suffix(b"/").filter(|_| entry.header().entry_type().is_dir()).unwrap_or(plain);
+            let path = TreePath::new(plain).ok_or_else(strange)?;
             let Some(index) = by_name.get(&path).copied() else {
                 // What was a file may have become a folder meanwhile.
                 if by_name.keys().any(|it| path.is_in(it)) {
@@ -184,7 +186,7 @@ impl<'a> Staging<'a> {
                     let target = entry.link_name_bytes().unwrap_or_default();
                     let target = TreePath::new(target.strip_prefix(b"./").unwrap_or(&target));
                     let first = target.and_then(|it| by_name.get(&it).copied());
-                    let first = first.filter(|it| seen.contains_key(it)).ok_or_else(strange)?;
+                    let first = first.filter(|it| *it != index && seen.contains_key(it)).ok_or_else(strange)?;
                     if seen.get(&first) == Some(&true) {
                         let mut copy = self.dir.open(staged(first)).at("read", self.shown)?;
                         self.write(index, 0, &mut copy)?;

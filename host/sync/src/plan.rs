@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::path::TreePath;
+use crate::rules::IGNORE_FILE;
 use crate::tree::{Base, Entry, State, Tree};
 
 /// Which side is written.
@@ -105,6 +106,21 @@ pub(crate) fn plan(base: &Base, host: &Tree, instance: &Tree, direction: Directi
             continue;
         }
         let (decision, kept) = decide(old, source.state(path, old), target.state(path, old), direction);
+        let (decision, kept) = match (decision, source.entries.get(path)) {
+            // The host says what is ignored: an instance that could would have itself sent what it must not see.
+            (Decision::Transfer, entry) if direction == Direction::Pull && is_ignore_file(path) => match entry {
+                Some(entry) if target.entries.get(path).is_some_and(|it| it.kind == entry.kind) => {
+                    (Decision::Leave, false)
+                }
+                Some(_) => (Decision::Conflict, false),
+                None => {
+                    // Forgotten, it is new on the host, and the next push brings it back.
+                    plan.agreed.insert(path.clone(), None);
+                    (Decision::Leave, true)
+                }
+            },
+            _ => (decision, kept),
+        };
         if kept {
             plan.kept.insert(path.clone());
         }
@@ -136,6 +152,11 @@ pub(crate) fn plan(base: &Base, host: &Tree, instance: &Tree, direction: Directi
         }
     }
     plan
+}
+
+/// A file with patterns, also as a file system would find it that does not tell capitals.
+fn is_ignore_file(path: &TreePath) -> bool {
+    path.name().eq_ignore_ascii_case(IGNORE_FILE.as_bytes())
 }
 
 /// What the source has in a folder has no place where the target keeps something else at that path.

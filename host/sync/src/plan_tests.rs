@@ -123,6 +123,14 @@ fn every_case_of_one_or_two_paths_is_decided() {
         ("a=1", "a=2", "a?", "", ""),
         ("d/ d/a=1", "d?", "d/ d/a=2", "", ""),
         ("d/ d/a=1", "d/ d/a=2", "d?", "", ""),
+        // What is ignored is only changed on the host.
+        ("d/ d/.pcoderignore=1", "d/ d/.pcoderignore=1", "d/ d/.pcoderignore=2", "", "!d/.pcoderignore"),
+        (".pcoderignore=1", ".pcoderignore=1", ".pcoderignore=1*", "", ""),
+        ("a/", "a/", "a/ .PcoderIgnore=2", "", "!.PcoderIgnore"),
+        ("", "", "d/ d/.pcoderignore=2", "", "+d !d/.pcoderignore"),
+        ("d/ d/.pcoderignore=1", "d/ d/.pcoderignore=1", "", "", "kept:d/.pcoderignore gone:d/.pcoderignore"),
+        ("d/", "d/ d/.pcoderignore=1", "", "+d +d/.pcoderignore", ""),
+        (".pcoderignore=1", ".pcoderignore=2", ".pcoderignore=1", "+.pcoderignore", ""),
         // What is ignored on one side is so on the other, and forgotten.
         ("a=1", "a!", "a=2", "gone:a", "gone:a"),
         ("d/ d/a=1", "d/ d/a=1", "d!", "gone:d gone:d/a", "gone:d gone:d/a"),

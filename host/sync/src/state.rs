@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{At as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::path::TreePath;
 use crate::tree::{Base, Sum};
 
@@ -16,6 +17,10 @@ const SUM_LENGTH: usize = 32;
 
 /// How long a change may stay unseen because the file system's clock is coarse, in seconds: FAT has two.
 const COARSE: i64 = 2;
+
+/// A lock that was given back may be held on for a moment by a process that was just started and has not yet closed
+/// what it inherited.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What changes when a file's content does, most of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,10 +100,10 @@ pub(crate) fn lock(state: &Path) -> Result<pcoder_state::Lock> {
     let mut name = state.file_name().unwrap_or_default().to_os_string();
     name.push(".lock");
     let path = state.with_file_name(name);
-    if let Some(folder) = state.parent().filter(|it| !it.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).at("make", folder)?;
-    }
-    pcoder_state::Lock::try_take(&path)?.ok_or(Error::Busy { path })
+    pcoder_state::Lock::take(&path, PATIENCE).map_err(|error| match error {
+        pcoder_state::Error::Busy { path, .. } => Error::Busy { path },
+        error => error.into(),
+    })
 }
 
 #[cfg(test)]

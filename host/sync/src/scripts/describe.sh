@@ -9,7 +9,7 @@ done
 case " $missing " in *' stat '*) ;; *) stat -c '%f %s %Y' / >/dev/null 2>&1 || missing="$missing stat" ;; esac
 case " $missing " in *' find '*) ;; *) find / -prune -print0 >/dev/null 2>&1 || missing="$missing find" ;; esac
 case " $missing " in *' xargs '*) ;; *)
-  [ "$(printf 'a b\0' | xargs -0 -n 1 printf '%s' 2>/dev/null)" = 'a b' ] || missing="$missing xargs" ;;
+  [ "$(printf 'a b\0' | xargs -0 -n 1 sh -c 'printf %s "$1"' sh 2>/dev/null)" = 'a b' ] || missing="$missing xargs" ;;
 esac
 if [ -n "$missing" ]; then
   echo "pcoder-sync 1 missing$missing"

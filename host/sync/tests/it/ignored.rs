@@ -41,6 +41,8 @@ fn what_is_ignored_stays_where_it_is() {
         assert!(!host.join("sub/b").exists());
         assert_eq!(read(host.join("sub/local.txt")), "host's");
         assert_eq!(read(host.join("sub/node_modules/x")), "host's");
+        pair.push();
+        assert!(there("sub/.pcoderignore") && !there("sub/local.txt"));
         pair.assert_settled();
     }
 }
@@ -69,4 +71,30 @@ fn patterns_can_be_added_and_the_defaults_turned_off() {
     block_on(sync.push(&pair.machine)).unwrap();
     let there = |it: &str| Path::exists(&pair.instance().join(it));
     assert!(there("node_modules/a") && there("c") && !there("b.tmp"));
+}
+
+#[test]
+fn the_instance_cannot_have_itself_sent_what_is_ignored() {
+    let pair = Pair::new(Shell::System);
+    let (host, instance) = (pair.host(), pair.instance());
+    write(host.join(".pcoderignore"), "secret\n");
+    write(host.join("secret"), "host's");
+    write(host.join("folder/secret"), "host's");
+    write(host.join("folder/a"), "x");
+    pair.push();
+    write(instance.join(".pcoderignore"), "!secret\n");
+    write(instance.join("folder/.pcoderignore"), "!secret\n");
+    for _ in 0..2 {
+        pair.pull();
+        pair.push();
+    }
+    assert_eq!(read(host.join(".pcoderignore")), "secret\n");
+    assert_eq!(read(host.join(".pcoderignore.from-vm")), "!secret\n");
+    assert!(!instance.join("secret").exists() && !instance.join("folder/secret").exists());
+    std::fs::remove_file(instance.join(".pcoderignore")).unwrap();
+    pair.pull();
+    pair.push();
+    assert!(!instance.join("secret").exists());
+    assert_eq!(read(instance.join(".pcoderignore")), "secret\n");
+    pair.assert_settled();
 }

@@ -90,7 +90,7 @@ fn a_pull_comes_in_as_many_runs_as_the_output_allows() {
 fn a_description_that_is_longer_than_the_output_may_be_is_an_error() {
     let mut pair = Pair::new(Shell::System);
     for it in 0..200 {
-        write(pair.host().join(format!("{it}")), "x");
+        write(pair.host().join(format!("{it}")), format!("{it}"));
     }
     pair.push();
     pair.machine.limit = 1000;

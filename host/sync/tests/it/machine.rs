@@ -147,7 +147,8 @@ impl Remote for Machine {
         let mut command = match self.user {
             None => Command::new(&shell),
             Some(user) => {
-                let mut command = Command::new("setpriv");
+                // Not that of the instance, which would be looked for in its folders.
+                let mut command = Command::new("/usr/bin/setpriv");
                 command
                     .args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups"])
                     .arg(&shell);

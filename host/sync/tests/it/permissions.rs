@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pcoder_sync::{Reason, Side};
 
-use crate::machine::{Pair, Shell, block_on, read, set_mode, shells, write};
+use crate::machine::{Pair, block_on, read, set_mode, shells, write};
 
 const NOBODY: u32 = 65_534;
 
