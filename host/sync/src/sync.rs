@@ -135,7 +135,9 @@ impl Sync {
             let description = Arc::new(self.describe(remote, &scan.rules).await?);
             pushed.without_base = self.distrust(&mut scan, loaded.is_none(), &description);
             let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Push);
-            if plan.steps.is_empty() && description.present {
+            // A push that was interrupted at its very end left nothing to do but that.
+            let left_over = TreePath::new(RESERVED).is_some_and(|it| description.tree.ignored.contains(&it));
+            if plan.steps.is_empty() && description.present && !left_over {
                 self.settle(&mut scan, &plan);
                 pushed.skipped = skipped(&scan.tree, &description.tree);
                 pushed.conflicts = conflicts(&plan);
