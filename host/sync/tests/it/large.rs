@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::machine::{Pair, Shell, shells, write};
+use crate::machine::{Pair, Shell, notice, shells, write};
 
 /// Bytes that cannot be packed, the same each time.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -47,9 +47,9 @@ fn five_thousand_files_are_two_runs_and_one_when_nothing_changed() {
         assert_eq!(pair.push().files, 1);
         let one = started.elapsed();
         assert_eq!(pair.machine.counted(), 2);
-        eprintln!(
+        notice(&format!(
             "{shell:?}: first push {first:?}, {sent} bytes; nothing changed {again:?}, {described} bytes; one file {one:?}"
-        );
+        ));
         pair.assert_same();
     }
 }
