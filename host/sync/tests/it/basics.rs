@@ -359,3 +359,11 @@ fn more_files_than_are_allowed_are_refused_on_either_side() {
     }
     assert!(matches!(push(20), Err(Error::TooMany { side: Side::Instance, found, limit: 20 }) if found >= 50));
 }
+
+#[test]
+fn a_sync_can_be_a_task_of_its_own() {
+    fn task<T: Send + 'static>(_: &(impl Future<Output = T> + Send)) {}
+    let (sync, machine) = (Pair::new(Shell::System).sync(), crate::machine::Machine::new(Shell::System));
+    task(&sync.push(&machine));
+    task(&sync.pull(&machine));
+}
