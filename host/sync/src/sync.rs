@@ -133,7 +133,7 @@ impl Sync {
         let mut pushed = Pushed::default();
         for attempt in 0..=ATTEMPTS {
             let description = Arc::new(self.describe(remote, &scan.rules).await?);
-            pushed.without_base = self.distrust(&mut scan, loaded.is_none(), &description);
+            pushed.without_base |= self.distrust(&mut scan, loaded.is_none(), &description);
             let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Push);
             // A push that was interrupted at its very end left nothing to do but that.
             let left_over = TreePath::new(RESERVED).is_some_and(|it| description.tree.ignored.contains(&it));
