@@ -31,8 +31,7 @@ pub(crate) fn script(root: &str, rules: &Rules, limit: u64) -> String {
     set("root", root)
         + &set("limit", &limit.to_string())
         + &set("sums", include_str!("scripts/sums.sh"))
-        + &set("batch", include_str!("scripts/batch.sh"))
-        + &set("ignored", &shell)
+        + &set("batch", &include_str!("scripts/batch.sh").replace("@IGNORED@", &shell))
         + &include_str!("scripts/describe.sh").replace("@FIND@", &find)
 }
 
@@ -204,7 +203,7 @@ impl Found<'_> {
         let (expected, kind) = match self {
             Self::File(b"-") => return Ok(Err(Reason::Unreadable("permission denied".to_owned()))),
             Self::File(sum) => (0o100_000, Kind::File { size, sum: Sum::parse(sum).ok_or_else(wrong)? }),
-            Self::Link(target) if target.is_empty() => return Ok(Err(Reason::Changed)),
+            Self::Link([]) => return Ok(Err(Reason::Changed)),
             Self::Link(target) => (0o120_000, Kind::Link { target: target.to_vec() }),
             Self::Folder => (0o040_000, Kind::Folder),
         };

@@ -19,6 +19,8 @@ use crate::tree::{Entry, Kind, Sum, Tree};
 
 /// Up to this size a file is read as a whole before its size is told, so that one that changes is sent as it was.
 const READ_WHOLE: u64 = 8 << 20;
+/// Sources become little smaller above it, and take several times as long.
+const LEVEL: Compression = Compression::new(3);
 /// The most names that are moved by one process, and the bytes that they may have: any system takes that many arguments.
 const MOVE_MOST: usize = 400;
 const MOVE_BYTES: usize = 24 << 10;
@@ -67,8 +69,7 @@ struct Lists {
 /// # Errors
 /// `Broken`. A file that cannot be read is left out, and said.
 pub(crate) fn pack(root: &Dir, plan: &Plan, instance: &Tree, gzip: bool, to: &str, tick: Tick<'_>) -> Result<Packed> {
-    let level = if gzip { Compression::new(3) } else { Compression::none() };
-    let sink = if gzip { Sink::Gzip(GzEncoder::new(Vec::new(), level)) } else { Sink::Plain(Vec::new()) };
+    let sink = if gzip { Sink::Gzip(Box::new(GzEncoder::new(Vec::new(), LEVEL))) } else { Sink::Plain(Vec::new()) };
     let mut packer = Packer {
         root,
         instance,
@@ -93,7 +94,7 @@ fn broken(error: io::Error) -> Error {
 }
 
 enum Sink {
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
     Plain(Vec<u8>),
 }
 

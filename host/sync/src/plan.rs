@@ -172,10 +172,10 @@ fn block(decisions: &mut BTreeMap<&TreePath, Decision>, plan: &mut Plan, source:
                     plan.kept.remove(*path);
                 }
             }
-            (Decision::Leave | Decision::Conflict, Some(source)) if source.is_folder() => {
-                if target.entries.get(*path).is_some_and(|it| !it.is_folder()) {
-                    blocked.insert((*path).clone());
-                }
+            (Decision::Leave | Decision::Conflict, Some(source))
+                if source.is_folder() && target.entries.get(*path).is_some_and(|it| !it.is_folder()) =>
+            {
+                blocked.insert((*path).clone());
             }
             _ => {}
         }

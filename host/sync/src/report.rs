@@ -83,7 +83,8 @@ pub struct Pushed {
     pub sent: u64,
     /// Files, links and folders that were deleted on the instance.
     pub deleted: u64,
-    /// What both sides changed. It was left as it is on both; a pull keeps the instance's version aside.
+    /// What both sides changed. It was left as it is on both, and a pull keeps the instance's version aside; but what
+    /// one side deleted and the other changed is as it was changed, on the instance after this, on the host after a pull.
     pub conflicts: Vec<Conflict>,
     /// What was left out.
     pub skipped: Vec<Skipped>,

@@ -61,7 +61,8 @@ struct Start {
     root: Dir,
     scan: Scan,
     loaded: Option<Memory>,
-    _lock: pcoder_state::Lock,
+    /// Held for as long as something is written, also when nobody waits for it any more.
+    lock: Arc<pcoder_state::Lock>,
 }
 
 impl Sync {
@@ -128,14 +129,16 @@ impl Sync {
     /// # Errors
     /// Any [`Error`]. What was done until then is whole, and the next push goes on from there.
     pub async fn push(&self, remote: &dyn Remote) -> Result<Pushed> {
-        let Start { root, mut scan, loaded, _lock } = self.start().await?;
+        let Start { root, mut scan, loaded, lock } = self.start().await?;
         let root = Arc::new(root);
         let mut pushed = Pushed::default();
         for attempt in 0..=ATTEMPTS {
             let description = Arc::new(self.describe(remote, &scan.rules).await?);
-            pushed.without_base = self.distrust(&mut scan, loaded.is_none(), &description);
+            pushed.without_base |= self.distrust(&mut scan, loaded.is_none(), &description);
             let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Push);
-            if plan.steps.is_empty() && description.present {
+            // A push that was interrupted at its very end left nothing to do but that.
+            let left_over = TreePath::new(RESERVED).is_some_and(|it| description.tree.ignored.contains(&it));
+            if plan.steps.is_empty() && description.present && !left_over {
                 self.settle(&mut scan, &plan);
                 pushed.skipped = skipped(&scan.tree, &description.tree);
                 pushed.conflicts = conflicts(&plan);
@@ -162,6 +165,7 @@ impl Sync {
             break;
         }
         self.save(scan, loaded.as_ref()).await?;
+        drop(lock);
         Ok(pushed)
     }
 
@@ -173,7 +177,7 @@ impl Sync {
     /// # Errors
     /// Any [`Error`]. What was done until then is whole, and the next pull goes on from there.
     pub async fn pull(&self, remote: &dyn Remote) -> Result<Pulled> {
-        let Start { root, mut scan, loaded, _lock } = self.start().await?;
+        let Start { root, mut scan, loaded, lock } = self.start().await?;
         let description = self.describe(remote, &scan.rules).await?;
         let mut pulled =
             Pulled { without_base: self.distrust(&mut scan, loaded.is_none(), &description), ..Pulled::default() };
@@ -197,6 +201,7 @@ impl Sync {
             }
         };
         let (label, root_, staging_) = (self.label.clone(), Arc::clone(&root), Arc::clone(&staging));
+        let held = Arc::clone(&lock);
         let (scan, pulled) = blocking(move || {
             let (mut scan, mut pulled) = (scan, pulled);
             let fetched = wanted.iter().enumerate().map(|(index, it)| (it.path.clone(), index)).collect();
@@ -216,12 +221,14 @@ impl Sync {
             };
             unpack.all();
             flush(&root_);
+            drop(held);
             Ok((scan, pulled))
         })
         .await?;
         drop(staging);
         self.remove_staging(&root).await?;
         self.save(scan, loaded.as_ref()).await?;
+        drop(lock);
         Ok(pulled)
     }
 
@@ -236,7 +243,7 @@ impl Sync {
             let now = i64::try_from(now).unwrap_or(i64::MAX);
             let memory = loaded.clone().unwrap_or_default();
             let scan = local::scan(&root, &it.local, rules, memory, it.max_files, now)?;
-            Ok(Start { root, scan, loaded, _lock: lock })
+            Ok(Start { root, scan, loaded, lock: Arc::new(lock) })
         })
         .await
     }

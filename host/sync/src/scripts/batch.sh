@@ -18,7 +18,7 @@ for f do
   elif [ -e "$f" ]; then t=o
   else t=-
   fi
-  eval "$ignored"
+  @IGNORED@
   case $t in
     f) set -- "$@" "$f" ;;
     l) printf l; readlink -n "$f" 2>/dev/null; printf '\0' ;;

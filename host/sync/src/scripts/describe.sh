@@ -1,6 +1,6 @@
-# Describes everything in the folder $root. Set before: root, limit, sums, batch, ignored; @FIND@ is what is left out.
+# Describes everything in the folder $root. Set before: root, limit, sums, batch; @FIND@ is what is left out.
 LC_ALL=C
-export LC_ALL sums ignored
+export LC_ALL sums
 umask 077
 missing=
 for tool in find xargs stat sha256sum tar sed tr wc rm mv chmod rmdir mkdir readlink cat; do
@@ -33,7 +33,7 @@ describe() {
   fi
   echo "pcoder-sync 1 folder $gzip"
   {
-    status=$({ { list 2>/dev/null; echo $? >&3; } | xargs -0 -n 400 sh -c "$batch" sh >&4; echo $? >&3; } 3>&1)
+    status=$({ { list 2>/dev/null; echo $? >&3; } | xargs -0 -n 200 sh -c "$batch" sh >&4; echo $? >&3; } 3>&1)
     echo E $status
   } 4>&1
 }

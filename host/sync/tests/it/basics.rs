@@ -260,10 +260,8 @@ fn special_files_are_told_and_left_alone() {
         write(pair.host().join("pipe there"), "in the way");
         let pushed = pair.push();
         let told = |side, path: &str| {
-            pushed
-                .skipped
-                .iter()
-                .any(|it| it.side == side && it.path == PathBuf::from(path) && it.reason == Reason::Special)
+            let path = std::path::Path::new(path);
+            pushed.skipped.iter().any(|it| it.side == side && it.path == *path && it.reason == Reason::Special)
         };
         assert!(told(Side::Host, "pipe") && told(Side::Instance, "socket"), "{shell:?}: {pushed:?}");
         assert!(told(Side::Instance, "pipe there") && told(Side::Instance, "was a file"));
@@ -360,4 +358,12 @@ fn more_files_than_are_allowed_are_refused_on_either_side() {
         write(pair.instance().join(format!("new {it}")), "x");
     }
     assert!(matches!(push(20), Err(Error::TooMany { side: Side::Instance, found, limit: 20 }) if found >= 50));
+}
+
+#[test]
+fn a_sync_can_be_a_task_of_its_own() {
+    fn task<T: Send + 'static>(_: &(impl Future<Output = T> + Send)) {}
+    let (sync, machine) = (Pair::new(Shell::System).sync(), crate::machine::Machine::new(Shell::System));
+    task(&sync.push(&machine));
+    task(&sync.pull(&machine));
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::machine::{Pair, Shell, shells, write};
+use crate::machine::{Pair, Shell, notice, shells, write};
 
 /// Bytes that cannot be packed, the same each time.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -47,9 +47,9 @@ fn five_thousand_files_are_two_runs_and_one_when_nothing_changed() {
         assert_eq!(pair.push().files, 1);
         let one = started.elapsed();
         assert_eq!(pair.machine.counted(), 2);
-        eprintln!(
+        notice(&format!(
             "{shell:?}: first push {first:?}, {sent} bytes; nothing changed {again:?}, {described} bytes; one file {one:?}"
-        );
+        ));
         pair.assert_same();
     }
 }
@@ -90,7 +90,7 @@ fn a_pull_comes_in_as_many_runs_as_the_output_allows() {
 fn a_description_that_is_longer_than_the_output_may_be_is_an_error() {
     let mut pair = Pair::new(Shell::System);
     for it in 0..200 {
-        write(pair.host().join(format!("{it}")), "x");
+        write(pair.host().join(format!("{it}")), format!("{it}"));
     }
     pair.push();
     pair.machine.limit = 1000;

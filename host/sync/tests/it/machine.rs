@@ -31,10 +31,16 @@ pub(crate) fn shells() -> Vec<Shell> {
             shells.push(shell);
         } else {
             assert!(std::env::var_os("CI").is_none(), "`{program}` is missing: install the package {program}");
-            eprintln!("notice: {program} is missing; scripts are not tried with it");
+            notice(&format!("{program} is missing; scripts are not tried with it"));
         }
     }
     shells
+}
+
+/// Says what could not be tried, or was measured.
+#[allow(clippy::print_stderr)]
+pub(crate) fn notice(text: &str) {
+    eprintln!("notice: {text}");
 }
 
 /// A folder with busybox under the name of each of its tools.

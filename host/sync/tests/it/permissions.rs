@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pcoder_sync::{Reason, Side};
 
-use crate::machine::{Pair, block_on, read, set_mode, shells, write};
+use crate::machine::{Pair, block_on, notice, read, set_mode, shells, write};
 
 const NOBODY: u32 = 65_534;
 
@@ -136,7 +136,7 @@ fn folders_that_nobody_may_write_are_written_and_stay_as_they_are() {
 #[test]
 fn a_folder_of_somebody_else_on_the_instance_is_told_and_the_rest_goes_on() {
     if !is_root() {
-        eprintln!("notice: only root can give a folder to another user; this is not tried");
+        notice("only root can give a folder to another user; this is not tried");
         return;
     }
     for shell in shells() {
