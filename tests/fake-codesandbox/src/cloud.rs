@@ -107,7 +107,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    fn global() -> Self {
+    pub(crate) fn global() -> Self {
         Self { username: "root".to_owned(), workspace: WORKSPACE.to_owned(), home: HOME.to_owned(), write: true }
     }
 }
@@ -460,7 +460,7 @@ impl Cloud {
         }
         match before {
             Phase::Forked => setup::finished(self, sandbox),
-            Phase::Off => setup::run(self, sandbox),
+            Phase::Off => setup::run(self, sandbox).await,
             Phase::Hibernated | Phase::Running => {}
         }
         let bootup = match before {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox, Fault, Options};
+use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox, Fault, Options, SetupStep};
 
 /// A stand-in for CodeSandbox. Prints one line of JSON with its addresses when it is ready.
 #[derive(Parser)]
@@ -30,6 +30,9 @@ struct Arguments {
     /// Notifications and replies come in the orders that hurt
     #[arg(long)]
     shuffle_notifications: bool,
+    /// What a fresh boot runs, instead of a step that succeeds at once
+    #[arg(long)]
+    setup: Vec<String>,
     /// Ends when the standard input does
     #[arg(long)]
     until_eof: bool,
@@ -44,7 +47,7 @@ enum AgentName {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options = Options {
+    let mut options = Options {
         port: arguments.port,
         key: arguments.key.clone(),
         root: arguments.root,
@@ -55,6 +58,10 @@ async fn main() -> ExitCode {
         shuffle_notifications: arguments.shuffle_notifications,
         ..Options::default()
     };
+    if !arguments.setup.is_empty() {
+        let step = |command: String| SetupStep { name: command.clone(), command };
+        options.setup = arguments.setup.into_iter().map(step).collect();
+    }
     let fake = match FakeCodeSandbox::start(options).await {
         Ok(fake) => fake,
         Err(error) => {

@@ -106,7 +106,7 @@ async fn answer(caller: &Caller, request: &Request) -> Result<Value, PitcherErro
     if let Some(answer) = tasks::answer(caller, request).await {
         return answer;
     }
-    if let Some(answer) = setup::answer(caller, request) {
+    if let Some(answer) = setup::answer(caller, request).await {
         return answer;
     }
     if let Some(answer) = watch::answer(caller, request) {

@@ -7,9 +7,9 @@ use rmpv::Value;
 use serde_json::{Value as Json, json};
 
 use super::Caller;
-use super::shells::{self, Create, Order};
+use super::shells::{self, Create, Order, Shell};
 use super::wire::{PitcherError, Request, code, value};
-use crate::cloud::{Access, Cloud, HOME, Sandbox, WORKSPACE};
+use crate::cloud::{Access, Cloud, Sandbox};
 
 /// How long `setup/get` has no steps where the options say that they come late.
 const LATE: Duration = Duration::from_millis(200);
@@ -78,38 +78,36 @@ pub(crate) fn finished(cloud: &Arc<Cloud>, sandbox: &Arc<Sandbox>) {
     }
 }
 
-/// Runs every step, one after the other, and tells how it goes.
-pub(crate) fn run(cloud: &Arc<Cloud>, sandbox: &Arc<Sandbox>) {
+/// Runs every step, one after the other, and tells how it goes. Unless it comes late, the first one runs on return.
+pub(crate) async fn run(cloud: &Arc<Cloud>, sandbox: &Arc<Sandbox>) {
     let steps = steps(cloud, None);
-    let late = cloud.options.late_setup;
-    if late {
+    let begun = State { state: "IN_PROGRESS", steps: steps.clone(), current: 0 };
+    let first = if cloud.options.late_setup {
         change(sandbox, |state| *state = State::default());
+        None
     } else {
-        change(sandbox, |state| *state = State { state: "IN_PROGRESS", steps: steps.clone(), current: 0 });
-    }
+        change(sandbox, |state| *state = begun.clone());
+        match steps.first() {
+            Some(step) => Some(start(sandbox, 0, step).await),
+            None => None,
+        }
+    };
     let sandbox = sandbox.clone();
+    let late = cloud.options.late_setup;
     tokio::spawn(async move {
         if late {
             tokio::time::sleep(LATE).await;
-            change(&sandbox, |state| *state = State { state: "IN_PROGRESS", steps: steps.clone(), current: 0 });
+            change(&sandbox, |state| *state = begun);
         }
-        let access =
-            Access { username: "root".to_owned(), workspace: WORKSPACE.to_owned(), home: HOME.to_owned(), write: true };
+        let mut first = first;
         for (index, step) in steps.iter().enumerate() {
-            let command = Some(step.command.clone());
-            let create = Create { command, kind: Some("COMMAND".to_owned()), system: Some(true), ..Create::default() };
-            let shell = shells::create(&sandbox, &access, None, create, Order::default()).await;
-            if let Ok(shell) = &shell {
-                change(&sandbox, |state| {
-                    state.current = index;
-                    if let Some(step) = state.steps.get_mut(index) {
-                        step.shell = Some(shell.id.clone());
-                    }
-                });
-            }
+            let shell = match first.take() {
+                Some(started) => started,
+                None => start(&sandbox, index, step).await,
+            };
             let succeeded = match &shell {
-                Ok(shell) => shell.end().await == Some(0),
-                Err(_) => false,
+                Some(shell) => shell.end().await == Some(0),
+                None => false,
             };
             if !sandbox.running() {
                 return;
@@ -130,8 +128,23 @@ pub(crate) fn run(cloud: &Arc<Cloud>, sandbox: &Arc<Sandbox>) {
     });
 }
 
+/// Starts one step; none where its shell cannot be started.
+async fn start(sandbox: &Arc<Sandbox>, index: usize, step: &Step) -> Option<Arc<Shell>> {
+    let access = Access::global();
+    let command = Some(step.command.clone());
+    let create = Create { command, kind: Some("COMMAND".to_owned()), system: Some(true), ..Create::default() };
+    let shell = shells::create(sandbox, &access, None, create, Order::default()).await.ok()?;
+    change(sandbox, |state| {
+        state.current = index;
+        if let Some(step) = state.steps.get_mut(index) {
+            step.shell = Some(shell.id.clone());
+        }
+    });
+    Some(shell)
+}
+
 /// Answers a method of the set-up, or none where it is another.
-pub(super) fn answer(caller: &Caller, request: &Request) -> Option<Result<Value, PitcherError>> {
+pub(super) async fn answer(caller: &Caller, request: &Request) -> Option<Result<Value, PitcherError>> {
     let show = || {
         let state = caller.sandbox.agent.setup.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(value(state.show()))
@@ -144,7 +157,7 @@ pub(super) fn answer(caller: &Caller, request: &Request) -> Option<Result<Value,
                 state.state != "IN_PROGRESS"
             };
             if idle {
-                run(&caller.cloud, &caller.sandbox);
+                run(&caller.cloud, &caller.sandbox).await;
             }
             Some(show())
         }

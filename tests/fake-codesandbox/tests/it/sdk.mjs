@@ -152,7 +152,15 @@ await sdk.sandboxes.shutdown(box.id);
 const restarted = await sdk.sandboxes.resume(box.id);
 assert.equal(restarted.bootupType, "CLEAN");
 client = await restarted.connect();
-await client.setup.waitUntilComplete();
+assert.equal(client.setup.status, "IN_PROGRESS");
+// The set-up waits for this file. (`setup.waitUntilComplete()` of 2.4.2 does not hear of progress; its steps do.)
+const [setup] = client.setup.getSteps();
+const output = new Promise((resolve) => setup.onOutput(resolve));
+await setup.open();
+await client.fs.writeTextFile("/tmp/go", "");
+await setup.waitUntilComplete();
+assert.equal(setup.status, "SUCCEEDED");
+assert.equal((await output).trim(), "set up");
 assert.equal(await client.fs.readTextFile("x/2.txt"), "two");
 assert.doesNotMatch(await client.commands.run("ps -e -o args"), /sleep 1000/);
 client.dispose();
