@@ -419,7 +419,11 @@ impl Cloud {
     }
 
     /// Starts a sandbox, or says how to reach one that runs.
-    pub(crate) async fn start(self: &Arc<Self>, sandbox: &Arc<Sandbox>, options: &StartOptions) -> Result<Value, ApiError> {
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        options: &StartOptions,
+    ) -> Result<Value, ApiError> {
         options.check()?;
         let _moving = sandbox.moving.lock().await;
         // It may have been deleted meanwhile.
@@ -559,7 +563,11 @@ impl Cloud {
             let Some(temporary) = machine.path("/tmp") else { return Ok(()) };
             for entry in fs::read_dir(temporary)? {
                 let entry = entry?;
-                if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }?;
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())
+                } else {
+                    fs::remove_file(entry.path())
+                }?;
             }
             Ok(())
         })

@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn a_text_says_the_same_as_the_fields() {
         let fault: Fault = "vm.start=429,retry-after=2,limit=vms,times=3".parse().unwrap();
-        let what = What::Status { status: 429, retry_after: Some(2), limit: Some(Limit::Vms), errors: None, html: false };
+        let what =
+            What::Status { status: 429, retry_after: Some(2), limit: Some(Limit::Vms), errors: None, html: false };
         assert_eq!(fault, Fault::new("vm.start", what).times(3));
         let fault: Fault = "fs/*=error:102,errno=13,skip=1".parse().unwrap();
         assert_eq!(fault, Fault::error("fs/*", 102, Some(13)).skip(1));

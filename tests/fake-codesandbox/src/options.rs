@@ -64,6 +64,9 @@ pub struct Options {
     pub boot_time: Duration,
     /// How long a shutdown and a hibernation take. Nothing by default.
     pub stop_time: Duration,
+    /// How long after its creation the first output or the end of a shell is told, unless the client has named the shell
+    /// before. 20 ms by default: the service has to enter a container. The official SDK loses what comes at once.
+    pub exec_delay: Duration,
     /// What runs at a `CLEAN` boot. One step that succeeds by default.
     pub setup: Vec<SetupStep>,
     /// `setup/get` has no steps right after a boot, and `setup/progress` brings them a moment later.
@@ -93,6 +96,7 @@ impl Default for Options {
             concurrent_vms: 100,
             boot_time: Duration::ZERO,
             stop_time: Duration::ZERO,
+            exec_delay: Duration::from_millis(20),
             setup: vec![SetupStep { name: "Setup".to_owned(), command: "true".to_owned() }],
             late_setup: false,
             tasks: Vec::new(),

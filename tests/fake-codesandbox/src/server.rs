@@ -213,7 +213,11 @@ async fn serve(stream: TcpStream, cloud: Arc<Cloud>, router: Router) {
             }
             let Ok(response) = router.oneshot(request.map(Body::new)).await;
             // An error is the one way to end a connection without an answer.
-            if rest::is_dropped(&response) { Err(io::Error::from(io::ErrorKind::ConnectionAborted)) } else { Ok(response) }
+            if rest::is_dropped(&response) {
+                Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+            } else {
+                Ok(response)
+            }
         }
     });
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -308,8 +312,11 @@ async fn connect(State(cloud): State<Arc<Cloud>>, Path(id): Path<String>, mut re
             socket::serve(upgraded, caller).await;
         }
     });
-    let headers =
-        [(header::CONNECTION, "Upgrade".to_owned()), (header::UPGRADE, "websocket".to_owned()), (header::SEC_WEBSOCKET_ACCEPT, key)];
+    let headers = [
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (header::SEC_WEBSOCKET_ACCEPT, key),
+    ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 

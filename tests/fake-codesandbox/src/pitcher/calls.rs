@@ -91,6 +91,8 @@ async fn create(
         return Err(PitcherError::new(code::SHELL_NOT_ACCESSIBLE, "Shell is not accessible"));
     }
     let params = request.params()?;
+    let delay = if exit_first.is_some() { Duration::ZERO } else { caller.cloud.options.exec_delay };
+    let order = Order { delay, ..order };
     let shell = shells::create(&caller.sandbox, &caller.access, caller.connection, params, order).await?;
     let before = shell.record(true);
     let Some(tell_end) = exit_first else { return Ok(value(before)) };

@@ -109,7 +109,11 @@ fn write(caller: &Caller, request: &Request) -> Answer {
 fn make(caller: &Caller, request: &Request) -> Answer {
     let One { path, recursive } = request.params()?;
     let path = writable(caller, &path, true)?.path;
-    if recursive.unwrap_or(false) { fs::create_dir_all(path)? } else { fs::create_dir(path)? }
+    if recursive.unwrap_or(false) {
+        fs::create_dir_all(path)?
+    } else {
+        fs::create_dir(path)?
+    }
     nothing()
 }
 
@@ -182,7 +186,11 @@ fn copy(caller: &Caller, request: &Request) -> Answer {
     if exists(&to) && !overwrite.unwrap_or(false) {
         return Err(PitcherError::errno(EEXIST));
     }
-    if folder { copy_folder(&from, &to)? } else { fs::copy(from, to).map(drop)? }
+    if folder {
+        copy_folder(&from, &to)?
+    } else {
+        fs::copy(from, to).map(drop)?
+    }
     nothing()
 }
 
@@ -207,7 +215,9 @@ fn path_search(caller: &Caller, request: &Request) -> Answer {
     let mut matches = Vec::new();
     for entry in walkdir::WalkDir::new(&top).sort_by_file_name().into_iter().filter_map(Result::ok) {
         let path = entry.path().strip_prefix(&top).unwrap_or(Path::new("")).to_string_lossy().into_owned();
-        if let Some(start) = path.find(&text) && !text.is_empty() {
+        if let Some(start) = path.find(&text)
+            && !text.is_empty()
+        {
             let submatch = json!({"match": {"text": text}, "start": start, "end": start + text.len()});
             matches.push(json!({"path": path, "submatches": [submatch]}));
         }

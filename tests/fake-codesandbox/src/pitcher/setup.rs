@@ -38,9 +38,7 @@ impl Default for State {
 
 impl State {
     fn show(&self) -> Json {
-        let step = |step: &Step| {
-            json!({"name": step.name, "command": step.command, "shellId": step.shell, "finishStatus": step.finish})
-        };
+        let step = |step: &Step| json!({"name": step.name, "command": step.command, "shellId": step.shell, "finishStatus": step.finish});
         let steps: Vec<_> = self.steps.iter().map(step).collect();
         json!({"state": self.state, "steps": steps, "currentStepIndex": self.current})
     }
@@ -57,9 +55,7 @@ fn change(sandbox: &Sandbox, change: impl FnOnce(&mut State)) {
 
 fn steps(cloud: &Cloud, finish: Option<&'static str>) -> Vec<Step> {
     let steps = cloud.options.setup.iter();
-    steps
-        .map(|step| Step { name: step.name.clone(), command: step.command.clone(), shell: None, finish })
-        .collect()
+    steps.map(|step| Step { name: step.name.clone(), command: step.command.clone(), shell: None, finish }).collect()
 }
 
 /// A copy of a sandbox that was set up is set up.

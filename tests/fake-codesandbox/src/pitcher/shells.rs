@@ -48,9 +48,11 @@ struct Of {
     name: Option<String>,
 }
 
-/// In which order a shell's messages come, where it is not the plain one.
+/// When a shell's messages come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Order {
+    /// The first one comes this long after the creation, or once a request names the shell.
+    pub(super) delay: Duration,
     pub(super) out_after_exit: bool,
 }
 
@@ -88,6 +90,8 @@ pub(crate) struct Shell {
     system: bool,
     access: Access,
     order: Order,
+    /// Cancelled when its messages need not wait any more.
+    known: CancellationToken,
     state: Mutex<State>,
     ended: watch::Sender<bool>,
 }
@@ -182,6 +186,7 @@ pub(super) async fn create(
         system: create.system.unwrap_or(false),
         access: access.clone(),
         order,
+        known: CancellationToken::new(),
         state: Mutex::new(State {
             name: create.command.clone().unwrap_or_else(|| "bash".to_owned()),
             status: Status::Running,
@@ -235,6 +240,10 @@ async fn pump(
             }
         }
     });
+    tokio::select! {
+        () = shell.known.cancelled() => {}
+        () = tokio::time::sleep(shell.order.delay) => {}
+    }
     let mut text = Text::default();
     let mut last = None;
     let mut tell = |out: String| {
@@ -259,7 +268,10 @@ async fn pump(
             }
         }
     };
-    while open && let Ok(Ok(count)) = tokio::time::timeout(DRAIN, stdout.read(&mut buffer)).await && count > 0 {
+    while open
+        && let Ok(Ok(count)) = tokio::time::timeout(DRAIN, stdout.read(&mut buffer)).await
+        && count > 0
+    {
         text.push(&buffer[..count]).map(&mut tell).unwrap_or_default();
     }
     text.end().map(&mut tell).unwrap_or_default();
@@ -349,6 +361,7 @@ async fn of_shell(caller: &Caller, request: &Request, verb: &str) -> Result<Valu
     let agent = &caller.sandbox.agent;
     let shell = agent.shells().get(&of.shell).cloned();
     let shell = shell.ok_or_else(|| PitcherError::new(code::SHELL_NOT_FOUND, "Shell not found"))?;
+    shell.known.cancel();
     if !caller.access.write && verb != "open" && verb != "close" {
         return Err(PitcherError::new(code::SHELL_NOT_ACCESSIBLE, "Shell is not accessible"));
     }

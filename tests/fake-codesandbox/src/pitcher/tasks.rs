@@ -35,8 +35,7 @@ fn shell(caller: &Caller, name: &str) -> Option<Arc<Shell>> {
 
 fn show(caller: &Caller, task: &Task) -> Json {
     let shell = shell(caller, &task.name).map(|shell| shell.record(false));
-    let mut shown =
-        json!({"id": task.name, "name": task.name, "command": task.command, "shell": shell, "ports": []});
+    let mut shown = json!({"id": task.name, "name": task.name, "command": task.command, "shell": shell, "ports": []});
     if let Some(port) = task.port {
         shown["preview"] = json!({"port": port});
     }
@@ -47,8 +46,7 @@ fn list(caller: &Caller) -> Value {
     let options = &caller.cloud.options;
     let tasks: serde_json::Map<_, _> =
         options.tasks.iter().map(|task| (task.name.clone(), show(caller, task))).collect();
-    let setup: Vec<_> =
-        options.setup.iter().map(|step| json!({"name": step.name, "command": step.command})).collect();
+    let setup: Vec<_> = options.setup.iter().map(|step| json!({"name": step.name, "command": step.command})).collect();
     value(json!({"tasks": tasks, "setupTasks": setup, "validationErrors": []}))
 }
 

@@ -56,9 +56,8 @@ pub(super) fn answer(caller: &Caller, request: &Request) -> Option<Result<Value,
 
 fn watch(caller: &Caller, request: &Request) -> Result<Value, PitcherError> {
     let Watch { path, recursive, excludes } = request.params()?;
-    let number = caller
-        .connection
-        .ok_or_else(|| PitcherError::new(code::FEATURE_UNAVAILABLE, "Watching needs a connection"))?;
+    let number =
+        caller.connection.ok_or_else(|| PitcherError::new(code::FEATURE_UNAVAILABLE, "Watching needs a connection"))?;
     let place = at(caller, &path, true)?;
     std::fs::metadata(&place.path)?;
     let on_instance = Path::new(&caller.access.workspace).join(&path);
@@ -127,11 +126,6 @@ fn download(caller: &Caller, request: &Request) -> Result<Value, PitcherError> {
     }
     let bytes = archive.finish().map_err(failed)?.into_inner();
     let id = word(24);
-    caller
-        .cloud
-        .downloads
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(id.clone(), (Instant::now(), bytes));
+    caller.cloud.downloads.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), (Instant::now(), bytes));
     Ok(value(json!({"downloadUrl": format!("http://{}/__download/{id}", caller.cloud.agents)})))
 }

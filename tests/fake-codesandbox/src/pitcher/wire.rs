@@ -158,7 +158,8 @@ mod tests {
     use super::*;
 
     /// As the SDK 2.4.2 sends it.
-    const WRITE: &[u8] = b"\x83\xa6method\xacfs/writeFile\xa6params\x84\xa4path\xa1b\xa7content\xc4\x02\x00\xff\xa6create\xc3\
+    const WRITE: &[u8] =
+        b"\x83\xa6method\xacfs/writeFile\xa6params\x84\xa4path\xa1b\xa7content\xc4\x02\x00\xff\xa6create\xc3\
         \xa9overwrite\xc3\xa2id\x05";
 
     #[test]
@@ -180,7 +181,8 @@ mod tests {
     fn an_error_reply_has_its_number() {
         let request = Request::decode(WRITE).unwrap();
         let bytes = reply(&request, &Err(PitcherError::errno(2)));
-        let value: serde_json::Value = rmpv::ext::from_value(rmpv::decode::read_value(&mut &bytes[..]).unwrap()).unwrap();
+        let value: serde_json::Value =
+            rmpv::ext::from_value(rmpv::decode::read_value(&mut &bytes[..]).unwrap()).unwrap();
         let error = serde_json::json!({"code": 102, "message": "No such file or directory", "data": {"errno": 2}});
         assert_eq!(value, serde_json::json!({"id": 5, "method": "fs/writeFile", "status": 1, "error": error}));
     }

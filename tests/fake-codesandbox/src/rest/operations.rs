@@ -66,7 +66,9 @@ pub(super) async fn perform(cloud: &Arc<Cloud>, route: &Route, call: &Call) -> D
         Route::Tag => ok(json!({"tag_id": format!("pt_{}", word(8))})),
         Route::Alias(namespace, alias) => {
             let tag = call.body["tag_id"].as_str().ok_or_else(|| ApiError::invalid("tag_id", "can't be blank"))?;
-            ok(json!({"namespace": namespace, "alias": alias, "tag_alias": format!("{namespace}@{alias}"), "tag_id": tag}))
+            ok(
+                json!({"namespace": namespace, "alias": alias, "tag_alias": format!("{namespace}@{alias}"), "tag_id": tag}),
+            )
         }
         Route::Templates => template(cloud, call),
         Route::Hosts | Route::AddHosts | Route::SetHosts => hosts(cloud, route, call),
@@ -133,7 +135,8 @@ fn list(cloud: &Cloud, call: &Call) -> Done {
     if size > MAX_PAGE {
         return Err(ApiError::invalid("page_size", "must be less than or equal to 50"));
     }
-    let tags: Vec<_> = find("tags").into_iter().flat_map(|tags| tags.split(',')).filter(|tag| !tag.is_empty()).collect();
+    let tags: Vec<_> =
+        find("tags").into_iter().flat_map(|tags| tags.split(',')).filter(|tag| !tag.is_empty()).collect();
     let mut found: Vec<_> = cloud.sandboxes();
     found.retain(|sandbox| {
         let facts = sandbox.facts();
@@ -272,8 +275,12 @@ fn tokens(cloud: &Cloud, route: &Route, call: &Call) -> Done {
     match route {
         Route::CreateToken(_) => {
             let expires = expiry(call)?;
-            let token =
-                PreviewToken { id: format!("prv_{}", word(10)), token: format!("prv_v1_{}", word(32)), expires, last_used: None };
+            let token = PreviewToken {
+                id: format!("prv_{}", word(10)),
+                token: format!("prv_v1_{}", word(32)),
+                expires,
+                last_used: None,
+            };
             let shown = show_token(&token, true);
             facts.preview_tokens.push(token);
             Ok((201, json!({"sandbox_id": id, "token": shown})))
