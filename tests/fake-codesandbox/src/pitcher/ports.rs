@@ -38,7 +38,7 @@ impl State {
 }
 
 /// The ports that the instance listens on now, with their addresses.
-pub(super) async fn list(caller: &Caller) -> Value {
+pub(crate) async fn list(caller: &Caller) -> Value {
     refresh(&caller.cloud, &caller.sandbox).await
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn watch(cloud: Arc<Cloud>) {
             () = cloud.stop.cancelled() => return,
         }
         for sandbox in cloud.sandboxes() {
-            if sandbox.running() && sandbox.agent.connected() && !sandbox.agent.shells().is_empty() {
+            if sandbox.running() && sandbox.agent.connected() && !sandbox.agent.unused() {
                 refresh(&cloud, &sandbox).await;
             }
         }
@@ -67,7 +67,7 @@ async fn refresh(cloud: &Cloud, sandbox: &Arc<Sandbox>) -> Value {
         ports.iter().map(|&port| json!({"port": port, "url": url(cloud, sandbox, port)})).collect::<Value>()
     };
     // Without a shell nothing can listen.
-    if sandbox.agent.shells().is_empty() {
+    if sandbox.agent.unused() {
         return show(&BTreeSet::new());
     }
     let known = sandbox.agent.ports.0.lock().unwrap_or_else(PoisonError::into_inner).namespace;

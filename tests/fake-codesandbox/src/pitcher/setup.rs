@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rmpv::Value;
 use serde_json::{Value as Json, json};
 
@@ -41,6 +42,23 @@ impl State {
         let step = |step: &Step| json!({"name": step.name, "command": step.command, "shellId": step.shell, "finishStatus": step.finish});
         let steps: Vec<_> = self.steps.iter().map(step).collect();
         json!({"state": self.state, "steps": steps, "currentStepIndex": self.current})
+    }
+}
+
+impl State {
+    /// As Pint tells it.
+    pub(crate) fn tasks(&self, at: Timestamp) -> Json {
+        let task = |step: &Step| {
+            let status = match (step.finish, &step.shell) {
+                (Some("SUCCEEDED"), _) => "FINISHED",
+                (Some(_), _) => "ERROR",
+                (None, Some(_)) => "RUNNING",
+                (None, None) => "IDLE",
+            };
+            json!({"name": step.name, "command": step.command, "status": status, "execId": step.shell,
+                "startTime": at, "endTime": at})
+        };
+        self.steps.iter().map(task).collect()
     }
 }
 

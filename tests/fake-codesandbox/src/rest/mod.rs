@@ -52,7 +52,7 @@ pub(crate) async fn answer(
         status: None,
     });
     cloud.used().requests += 1;
-    let query = uri.query().map(|query| form(query)).unwrap_or_default();
+    let query = uri.query().map(form).unwrap_or_default();
     let call = parsed.map(|body| Call { query, body, authorized });
     let mut response = match route {
         Some(route) => handle(&cloud, &route, call, authorized).await,
