@@ -26,6 +26,7 @@
 
 mod cloud;
 mod fault;
+mod lifecycle;
 mod options;
 mod paths;
 mod pint;
@@ -33,6 +34,7 @@ mod pitcher;
 mod preview;
 mod record;
 mod rest;
+mod sandbox;
 mod server;
 
 pub use fault::{Fault, FaultError, Faults, Limit, What};

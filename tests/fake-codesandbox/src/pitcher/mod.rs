@@ -21,8 +21,9 @@ use tokio::sync::mpsc;
 pub(crate) use self::calls::{Done, call, files};
 pub(crate) use self::shells::environment;
 pub(crate) use self::wire::{PitcherError, Request};
-use crate::cloud::{Access, Cloud, Sandbox};
+use crate::cloud::Cloud;
 use crate::pint::Execs;
+use crate::sandbox::{Access, Sandbox};
 
 /// What goes out on a connection.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Caller;
 use super::wire::value;
-use crate::cloud::{Cloud, Sandbox, blocking};
+use crate::cloud::{Cloud, blocking};
+use crate::sandbox::Sandbox;
 
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(100);

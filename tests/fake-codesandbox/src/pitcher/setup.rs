@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 use super::Caller;
 use super::shells::{self, Create, Order, Shell};
 use super::wire::{PitcherError, Request, code, value};
-use crate::cloud::{Access, Cloud, Sandbox};
+use crate::cloud::Cloud;
+use crate::sandbox::{Access, Sandbox};
 
 /// How long `setup/get` has no steps where the options say that they come late.
 const LATE: Duration = Duration::from_millis(200);

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Caller;
 use super::wire::{PitcherError, Request, code, value};
-use crate::cloud::{Access, Sandbox, blocking, word};
+use crate::cloud::{blocking, word};
+use crate::sandbox::{Access, Sandbox};
 
 /// How many chunks of output a shell keeps for who opens it later.
 const MAX_BUFFER: usize = 1000;

@@ -61,7 +61,7 @@ async fn run(fake: &FakeCodeSandbox, folder: &Path, args: &[&str]) -> (String, b
 fn gated_setup() -> Options {
     let command = "until [ -e /tmp/go ]; do sleep 0.05; done; echo set up".to_owned();
     // The SDK names each shell as soon as it knows it; before that, this machine may be slow.
-    let exec_delay = Duration::from_secs(10);
+    let exec_delay = Duration::from_secs(2);
     Options { exec_delay, setup: vec![SetupStep { name: "Setup".to_owned(), command }], ..Options::default() }
 }
 
