@@ -22,6 +22,7 @@
 //!
 //! The crate does not print and never ends the process.
 
+#![cfg(unix)]
 #![forbid(unsafe_code)]
 
 mod cloud;

@@ -28,6 +28,13 @@ pub(crate) struct Call {
     pub(crate) authorized: bool,
 }
 
+impl Call {
+    /// A field of the body that must be there.
+    fn text(&self, field: &str) -> Result<&str, ApiError> {
+        self.body[field].as_str().ok_or_else(|| ApiError::invalid(field, "can't be blank"))
+    }
+}
+
 /// Answers a request to the REST API.
 pub(crate) async fn answer(
     State(cloud): State<Arc<Cloud>>,

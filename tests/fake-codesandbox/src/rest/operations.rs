@@ -55,7 +55,7 @@ pub(super) async fn perform(cloud: &Arc<Cloud>, route: &Route, call: &Call) -> D
         }
         Route::Specs(id) => {
             let sandbox = cloud.sandbox(id)?;
-            let tier = call.body["tier"].as_str().ok_or_else(|| ApiError::invalid("tier", "can't be blank"))?;
+            let tier = call.text("tier")?;
             check_tier(tier)?;
             tier.clone_into(&mut sandbox.facts().tier);
             ok(json!({"id": id, "tier": tier}))
@@ -67,10 +67,12 @@ pub(super) async fn perform(cloud: &Arc<Cloud>, route: &Route, call: &Call) -> D
             ok(json!({"tag_id": tag(cloud, &sandbox)}))
         }
         Route::Alias(namespace, alias) => {
-            let tag = call.body["tag_id"].as_str().ok_or_else(|| ApiError::invalid("tag_id", "can't be blank"))?;
-            ok(
-                json!({"namespace": namespace, "alias": alias, "tag_alias": format!("{namespace}@{alias}"), "tag_id": tag}),
-            )
+            let tag = call.text("tag_id")?;
+            let name = format!("{namespace}@{alias}");
+            let mut tags = cloud.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            let sandbox = tags.get(tag).cloned().ok_or_else(ApiError::not_found)?;
+            tags.insert(name.clone(), sandbox);
+            ok(json!({"namespace": namespace, "alias": alias, "tag_alias": name, "tag_id": tag}))
         }
         Route::Templates => template(cloud, call),
         Route::Hosts | Route::AddHosts | Route::SetHosts => hosts(cloud, route, call),
@@ -314,7 +316,7 @@ fn tag(cloud: &Cloud, sandbox: &Sandbox) -> String {
 }
 
 fn template(cloud: &Cloud, call: &Call) -> Done {
-    let from = call.body["forkOf"].as_str().ok_or_else(|| ApiError::invalid("forkOf", "can't be blank"))?;
+    let from = call.text("forkOf")?;
     let sandbox = cloud.create(Some(from), &BTreeMap::new(), &parse(call)?)?;
     let built = json!([{"cluster": "fake-cluster-1", "id": sandbox.id}]);
     Ok((200, json!({"tag": tag(cloud, &sandbox), "sandboxes": built, "version": PITCHER_VERSION})))
