@@ -16,6 +16,14 @@
 //! | `GET /__fake/faults`, `DELETE /__fake/faults` | those that wait; forgets them |
 //! | `GET /__fake/requests` | `{"requests": […], "messages": […]}`, what clients asked for so far |
 //!
+//! The operations that a fault names, and that a request is recorded as:
+//!
+//! | | |
+//! |---|---|
+//! | REST | `meta.info`, `sandbox.{list,create,get,fork}`, `tokens.{list,create,update,revoke}`, `vm.{start,shutdown,hibernate,delete,session,hibernation_timeout,specs,running,clusters,tag,alias}`, `templates.create`, `hosts.{list,create,update}` |
+//! | pitcher | `connect`, which is the handshake, and every method by its name: `fs/readFile`, `shell/create`, `client/join` |
+//! | Pint | `pint.NOUN.METHOD`: `pint.files.post`, `pint.file_stat.get`, `pint.directories.get`, `pint.execs.post`, `pint.execs.io.get`, `pint.stream.execs.get` |
+//!
 //! What is not known of the service is decided to the stricter side: only requests to the agent keep a sandbox from
 //! hibernating, a heartbeat does not; output of a shell goes to the connections that created or opened it; `/tmp` is
 //! empty after a shutdown; tokens end with the run of the machine that they are for.
