@@ -13,8 +13,8 @@ use serde_json::Value;
 /// `{"on": "vm.start", "kind": "status", "status": 429, "retry_after": 1}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The operation: one of the REST API by the name that [`crate::Recorded::operation`] has (`vm.start`), a method of the
-    /// agent (`fs/readFile`), or `connect` for the WebSocket's handshake. A `*` at the end stands for anything.
+    /// The operation: one of the REST API by the name that [`crate::Recorded::operation`] has (`vm.start`), a method of
+    /// the agent (`fs/readFile`), or `connect` for the WebSocket's handshake. A `*` at the end stands for anything.
     pub on: String,
     /// What happens.
     #[serde(flatten)]

@@ -1,7 +1,7 @@
 //! A stand-in for CodeSandbox: its REST API, and the agent in its sandboxes, "pitcher".
 //!
-//! [`FakeCodeSandbox`] listens on two loopback ports, one for the REST API and one for the agents. It keeps state as the
-//! service does, and its sandboxes are instances in which commands really run (`pcoder-fake-machine`). The official SDK
+//! [`FakeCodeSandbox`] listens on two loopback ports, one for the REST API and one for the agents. It keeps state as
+//! the service does, and its sandboxes are instances in which commands really run (`pcoder-fake-machine`). The official SDK
 //! and CLI (`@codesandbox/sdk` 2.4.2) pass against it with `CSB_API_KEY` and `CSB_BASE_URL`; what it is written from is
 //! their source, the OpenAPI document of the service, and traces.
 //!
@@ -20,9 +20,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | REST | `meta.info`, `sandbox.{list,create,get,fork}`, `tokens.{list,create,update,revoke}`, `vm.{start,shutdown,hibernate,delete,session,hibernation_timeout,specs,running,clusters,tag,alias}`, `templates.create`, `hosts.{list,create,update}` |
-//! | pitcher | `connect`, which is the handshake, and every method by its name: `fs/readFile`, `shell/create`, `client/join` |
-//! | Pint | `pint.NOUN.METHOD`: `pint.files.post`, `pint.file_stat.get`, `pint.directories.get`, `pint.execs.post`, `pint.execs.io.get`, `pint.stream.execs.get` |
+//! | REST | `meta.info`, `sandbox.{list,create,get,fork}`, `tokens.{list,create,update,revoke}` |
+//! | | `vm.{start,shutdown,hibernate,delete,session,hibernation_timeout,specs,running,clusters,tag,alias}` |
+//! | | `templates.create`, `hosts.{list,create,update}` |
+//! | pitcher | every method by its name (`fs/readFile`, `shell/create`, `client/join`), and `connect`, the handshake |
+//! | Pint | `pint.NOUN.METHOD`: `pint.files.post`, `pint.execs.io.get`, `pint.stream.execs.get` |
 //!
 //! What is not known of the service is decided to the stricter side: only requests to the agent keep a sandbox from
 //! hibernating, a heartbeat does not; output of a shell goes to the connections that created or opened it; `/tmp` is

@@ -13,8 +13,8 @@ mod program {
     use tokio::io::AsyncReadExt as _;
     use tokio::signal::unix::{SignalKind, signal};
 
-    /// A stand-in for CodeSandbox on 127.0.0.1. Prints one line of JSON with its addresses when it is ready, and ends on
-    /// SIGTERM.
+    /// A stand-in for CodeSandbox on 127.0.0.1. Prints one line of JSON with its addresses when it is ready, and ends
+    /// on SIGTERM.
     #[derive(Parser)]
     #[command(name = "fake-codesandbox")]
     struct Arguments {

@@ -40,7 +40,10 @@ impl Default for State {
 
 impl State {
     fn show(&self) -> Json {
-        let step = |step: &Step| json!({"name": step.name, "command": step.command, "shellId": step.shell, "finishStatus": step.finish});
+        let step = |step: &Step| {
+            let (shell, finish) = (&step.shell, step.finish);
+            json!({"name": step.name, "command": step.command, "shellId": shell, "finishStatus": finish})
+        };
         let steps: Vec<_> = self.steps.iter().map(step).collect();
         json!({"state": self.state, "steps": steps, "currentStepIndex": self.current})
     }
