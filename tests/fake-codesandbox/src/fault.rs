@@ -32,7 +32,8 @@ pub struct Fault {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum What {
-    /// An answer of the REST API, of Pint, or to the WebSocket's handshake, with this status, and nothing done.
+    /// An answer of the REST API, of Pint, or to the WebSocket's handshake, with this status, and nothing done. At
+    /// a method of the agent, which has no statuses, the connection is cut.
     Status {
         /// The status, for instance 503.
         status: u16,

@@ -1,9 +1,9 @@
 //! A stand-in for CodeSandbox: its REST API, and the agent in its sandboxes, "pitcher".
 //!
 //! [`FakeCodeSandbox`] listens on two loopback ports, one for the REST API and one for the agents. It keeps state as
-//! the service does, and its sandboxes are instances in which commands really run (`pcoder-fake-machine`). The official SDK
-//! and CLI (`@codesandbox/sdk` 2.4.2) pass against it with `CSB_API_KEY` and `CSB_BASE_URL`; what it is written from is
-//! their source, the OpenAPI document of the service, and traces.
+//! the service does, and its sandboxes are instances in which commands really run (`pcoder-fake-machine`). The official
+//! SDK and CLI (`@codesandbox/sdk` 2.4.2) pass against it with `CSB_API_KEY` and `CSB_BASE_URL`. It is written from
+//! their source, from the service's OpenAPI document, and from traces.
 //!
 //! Ports of instances: a request on either listener whose `Host` is `ID-PORT.csb.app` is handed to the port, as
 //! `https://ID-PORT.csb.app` would be. Of a sandbox with private ports it asks for a preview token.
