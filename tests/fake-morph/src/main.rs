@@ -1,5 +1,4 @@
 //! `fake-morph`: the fake as a program, for tests that are not in Rust and for trying things by hand.
-#![cfg_attr(not(unix), allow(unused_crate_dependencies))]
 #![forbid(unsafe_code)]
 
 #[cfg(unix)]

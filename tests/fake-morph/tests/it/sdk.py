@@ -1,6 +1,7 @@
 """What a user of the official SDK does, on a fake that the environment names."""
 import http.server
 import os
+import socket
 import tempfile
 import threading
 import urllib.error
@@ -29,14 +30,19 @@ for f in forks:
     assert f.exec("base64 -w0 f").stdout == "AGhlbGxvCg=="
 forks[0].exec("rm f")
 assert i.exec("ls f").exit_code == 0
-i.pause(); i._refresh(); assert i.status.value == "paused"
+i.pause()
+i._refresh()
+assert i.status.value == "paused"
 try:
     i.exec("true")
     raise SystemExit("a paused instance ran a command")
 except ApiError as error:
     assert error.status_code == 412, error
-i.resume(); i.wait_until_ready()
-i.reboot(); i.wait_until_ready(); assert i.exec("cat f | wc -c").stdout.strip() == "7"
+i.resume()
+i.wait_until_ready()
+i.reboot()
+i.wait_until_ready()
+assert i.exec("cat f | wc -c").stdout.strip() == "7"
 
 # A service: the instance's loopback is this machine's.
 class Page(http.server.BaseHTTPRequestHandler):
@@ -63,9 +69,13 @@ except urllib.error.HTTPError as error:
 request = urllib.request.Request(url + "/page", headers={"Authorization": "Bearer " + os.environ["MORPH_API_KEY"]})
 assert urllib.request.urlopen(request).read() == b"served\n"
 i.hide_http_service("web")
-i.set_metadata({"k": "v"}); i._refresh(); assert i.metadata == {"k": "v"}
-i.set_ttl(ttl_seconds=60); i.set_wake_on(wake_on_ssh=True, wake_on_http=False)
-s2 = i.snapshot(digest="z", metadata={"q": "1"}); assert s2.digest == "z"
+i.set_metadata({"k": "v"})
+i._refresh()
+assert i.metadata == {"k": "v"}
+i.set_ttl(ttl_seconds=60)
+i.set_wake_on(wake_on_ssh=True, wake_on_http=False)
+s2 = i.snapshot(digest="z", metadata={"q": "1"})
+assert s2.digest == "z"
 b = c.instances.boot(s2.id, vcpus=4, memory=2048); b.wait_until_ready()
 assert b.spec.vcpus == 4
 assert i.ssh_key().public_key.startswith("ssh-ed25519 ")
@@ -81,8 +91,16 @@ with i.ssh() as ssh:
         file.flush()
         ssh.copy_to(file.name, "/root/binary")
     assert i.exec("stat -c %s binary").stdout == "256000\n"
-for x in forks + [b, i]: x.stop()
-s.delete(); s2.delete()
+    # Not port 0, at which the client's tunnel never closes: it wakes itself by connecting to the port it was given.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        near = probe.getsockname()[1]
+    with ssh.tunnel(near, port):
+        assert urllib.request.urlopen(f"http://127.0.0.1:{near}/page").read() == b"served\n"
+for x in forks + [b, i]:
+    x.stop()
+s.delete()
+s2.delete()
 try:
     c.instances.get(i.id)
     raise SystemExit("a stopped instance is there")
