@@ -128,15 +128,23 @@ impl Running {
 
     /// Kills the command and its process group.
     pub fn kill(&self) {
-        self.signal(Signal::KILL);
+        self.send(Signal::KILL);
     }
 
     /// Hangs up on the command and its process group, as an SSH server does when a client goes.
     pub fn hang_up(&self) {
-        self.signal(Signal::HUP);
+        self.send(Signal::HUP);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal, by its number on this machine, to the command and its process group. Others than the system's
+    /// named ones are not sent.
+    pub fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            self.send(signal);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
         // Once it was waited for, its number may be another's.
         let Some(id) = self.id else { return };
         let inner = if self.confinement == Confinement::Folder { Some(id) } else { child_of(id) };
