@@ -210,7 +210,11 @@ impl Cloud {
         let machine = match &source {
             Some(source) => source.machine.fork(&folder)?,
             None => {
-                let layout = Layout { home: HOME.to_owned(), folders: vec!["/project".to_owned()] };
+                let layout = Layout {
+                    home: HOME.to_owned(),
+                    folders: vec!["/project".to_owned()],
+                    shared: self.options.shared.clone(),
+                };
                 let machine = Machine::new(&folder, layout)?;
                 if let Some(workspace) = machine.path(WORKSPACE) {
                     fs::create_dir_all(&workspace)?;

@@ -70,7 +70,8 @@ impl Cloud {
             if let Some(wakeup) = &options.automatic_wakeup_config {
                 facts.wake_on_http = wakeup.http.unwrap_or(true);
             }
-            facts.tokens.insert(token.clone(), Access::global());
+            let environment = self.options.environment.clone();
+            facts.tokens.insert(token.clone(), Access { environment, ..Access::global() });
         }
         match before {
             Phase::Forked => setup::finished(self, sandbox),
@@ -122,7 +123,8 @@ impl Cloud {
         if let Some(path) = sandbox.machine.path(&workspace) {
             fs::create_dir_all(path)?;
         }
-        let access = Access { username: name.to_owned(), workspace, home, write };
+        let environment = self.options.environment.clone();
+        let access = Access { username: name.to_owned(), workspace, home, write, environment };
         let token = format!("pt_{}", word(32));
         sandbox.facts().tokens.insert(token.clone(), access.clone());
         Ok((token, access))

@@ -49,6 +49,11 @@ pub struct Options {
     pub templates: Vec<String>,
     /// The files in the workspace of each template, by path below it.
     pub template_files: BTreeMap<String, Vec<u8>>,
+    /// Folders of this machine that instances see too, read-only, and where: programs that their image has. None by
+    /// default.
+    pub shared: Vec<(PathBuf, String)>,
+    /// Variables of commands, beside those of a login or instead of them. None by default.
+    pub environment: Vec<(String, String)>,
     /// The agent of every sandbox.
     pub agent: Agent,
     /// Notifications and replies come in the orders that hurt, in turn: a command ends before its creation is answered,
@@ -89,6 +94,8 @@ impl Default for Options {
             root: None,
             templates: words(&["pcz35m", "7ngcrf", "69vrxg"]),
             template_files: BTreeMap::new(),
+            shared: Vec::new(),
+            environment: Vec::new(),
             agent: Agent::Pitcher,
             shuffle_notifications: false,
             requests_hourly: 10_000,

@@ -29,11 +29,19 @@ pub(crate) struct Access {
     pub(crate) workspace: String,
     pub(crate) home: String,
     pub(crate) write: bool,
+    /// Variables of commands, beside those of a login or instead of them.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Access {
     pub(crate) fn global() -> Self {
-        Self { username: "root".to_owned(), workspace: WORKSPACE.to_owned(), home: HOME.to_owned(), write: true }
+        Self {
+            username: "root".to_owned(),
+            workspace: WORKSPACE.to_owned(),
+            home: HOME.to_owned(),
+            write: true,
+            environment: Vec::new(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The process that holds an instance's namespaces.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -52,7 +53,7 @@ pub(crate) struct Holder {
 
 impl Holder {
     /// Starts one: some tens of milliseconds.
-    pub(crate) fn start(how: Confinement, files: &Path, root: &Path, folders: &[String]) -> io::Result<Self> {
+    pub(crate) fn start(how: Confinement, files: &Path, root: &Path, folders: &[OsString]) -> io::Result<Self> {
         let mut command = unshare(how);
         command.args(["sh", "-c", SETUP, "sh"]).arg(files).arg(root).args(folders);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

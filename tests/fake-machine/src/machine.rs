@@ -28,12 +28,15 @@ pub enum Confinement {
 }
 
 /// Which folders an instance has of its own, as absolute paths on it. `/tmp` always is one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Layout {
     /// The home, for instance `/root`.
     pub home: String,
     /// Further folders, for instance `/project`. They need not exist on this machine.
     pub folders: Vec<String>,
+    /// Folders of this machine that the instance sees too, read-only, and where it does: programs that its image has. Not
+    /// in [`Confinement::Folder`].
+    pub shared: Vec<(PathBuf, String)>,
 }
 
 /// One instance: clones are the same one. It ends with [`Machine::end`], or with the last clone.
@@ -65,7 +68,8 @@ impl Machine {
     /// # Errors
     /// The folder cannot be made, or a path of the layout is not absolute or not plain.
     pub fn new(folder: &Path, layout: Layout) -> io::Result<Self> {
-        for path in [&layout.home].into_iter().chain(&layout.folders) {
+        let shared = layout.shared.iter().map(|(_, point)| point);
+        for path in [&layout.home].into_iter().chain(&layout.folders).chain(shared) {
             let plain =
                 path.len() > 1 && Path::new(path).components().skip(1).all(|part| matches!(part, Component::Normal(_)));
             if !path.starts_with('/') || !plain || path.ends_with('/') || path.contains([' ', '\n']) {
@@ -230,7 +234,13 @@ impl Inner {
     }
 
     fn hold(&self) -> io::Result<Holder> {
-        Holder::start(self.confinement, &self.folder.join("files"), &self.folder.join("system"), &self.own())
+        let mut folders: Vec<OsString> = self.own().into_iter().map(Into::into).collect();
+        for (source, point) in &self.layout.shared {
+            let mut both = OsString::from(format!("{point}="));
+            both.push(source.canonicalize()?);
+            folders.push(both);
+        }
+        Holder::start(self.confinement, &self.folder.join("files"), &self.folder.join("system"), &folders)
     }
 
     fn copy(&self, folder: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 # Makes the instance's file system, says the holder's process id, and becomes the init of its processes.
 # Runs in new mount and PID namespaces: sh -c THIS sh FILES ROOT FOLDER...
-# FILES: where the instance's own folders are; ROOT: an empty folder to build in; FOLDER: what the instance may write.
+# FILES: where the instance's own folders are; ROOT: an empty folder to build in; FOLDER: what the instance may write, or
+# POINT=FOLDER: a folder of this machine that it sees there and may not write.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 # Still the outer /proc, and opened by this very shell: the process id as the outside knows it.
@@ -29,6 +30,7 @@ replace() {
     done
 }
 parents=$(for folder; do
+    folder=${folder%%=*}
     [ -d "$root$folder" ] && continue
     parent=${folder%/*}
     until [ -d "$parent/" ]; do parent=${parent%/*}; done
@@ -37,6 +39,7 @@ done | sort -u)
 # A folder comes before those in it.
 for parent in $parents; do replace "${parent%/}"; done
 for folder; do
+    folder=${folder%%=*}
     [ -d "$root$folder" ] || mkdir -p "$root$folder"
 done
 
@@ -52,7 +55,13 @@ $mounts
 END
 
 for folder; do
-    mount --bind "$files$folder" "$root$folder"
+    case $folder in
+        *=*)
+            mount --bind "${folder#*=}" "$root${folder%%=*}"
+            mount -o remount,bind,ro "$root${folder%%=*}" 2>/dev/null || :
+            ;;
+        *) mount --bind "$files$folder" "$root$folder" ;;
+    esac
 done
 # A container's masked /proc may not be mounted anew; then the outer one stays.
 mount -t proc proc "$root/proc" 2>/dev/null || :

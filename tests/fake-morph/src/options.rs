@@ -50,6 +50,9 @@ pub struct Options {
     pub snapshots: Vec<SnapshotSeed>,
     /// Further writable folders of an instance beside `/root` and `/tmp`, such as `/project`. None by default.
     pub folders: Vec<String>,
+    /// Folders of this machine that instances see too, read-only, and where: programs that their image has. None by
+    /// default.
+    pub shared: Vec<(PathBuf, String)>,
     /// Variables of commands, beside those of a login or instead of them.
     pub environment: Vec<(String, String)>,
     /// How commands are read.
@@ -70,6 +73,7 @@ impl Default for Options {
             ssh_port: 0,
             snapshots: vec![seed],
             folders: Vec::new(),
+            shared: Vec::new(),
             environment: Vec::new(),
             exec: ExecReading::default(),
             sse: SseFormat::default(),

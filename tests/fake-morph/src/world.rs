@@ -162,7 +162,7 @@ impl World {
     }
 
     fn layout(&self) -> Layout {
-        Layout { home: "/root".to_owned(), folders: self.options.folders.clone() }
+        Layout { home: "/root".to_owned(), folders: self.options.folders.clone(), shared: self.options.shared.clone() }
     }
 
     /// Makes a snapshot of an instance, which is `saving` meanwhile. One of the same digest is taken instead.

@@ -30,6 +30,8 @@ mod plugins;
 mod portable;
 #[cfg(target_os = "linux")]
 mod private_tmp;
+#[cfg(target_os = "linux")]
+mod remote;
 mod run;
 #[cfg(unix)]
 mod signals;

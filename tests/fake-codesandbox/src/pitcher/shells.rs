@@ -171,6 +171,12 @@ pub(crate) fn environment(access: &Access) -> Vec<(OsString, OsString)> {
         ("TERM", "xterm-256color"),
         ("CSB", "true"),
     ];
+    let mut env: Vec<(String, String)> =
+        env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    for (name, value) in &access.environment {
+        env.retain(|(other, _)| other != name);
+        env.push((name.clone(), value.clone()));
+    }
     env.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 

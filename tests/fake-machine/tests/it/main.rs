@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const LONG: Duration = Duration::from_secs(30);
 
 fn layout() -> Layout {
-    Layout { home: "/root".to_owned(), folders: vec!["/project".to_owned()] }
+    Layout { home: "/root".to_owned(), folders: vec!["/project".to_owned()], ..Layout::default() }
 }
 
 fn machine(folder: &Path) -> Machine {
@@ -111,6 +111,7 @@ async fn a_mount_point_deep_in_a_folder_that_lacks_it_is_made() {
     let layout = Layout {
         home: "/home/agent-of-nobody".to_owned(),
         folders: ["/usr/lib/no/such", "/no/such", "/no/other"].map(str::to_owned).to_vec(),
+        ..Layout::default()
     };
     let machine = Machine::new(folder.path(), layout).unwrap();
     if !confined(&machine) {
@@ -332,7 +333,7 @@ async fn an_interactive_shell_on_a_terminal_has_job_control() {
 fn a_layout_with_a_path_that_is_not_plain_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for path in ["root", "/", "/root/", "/a/../b", "/a b", ""] {
-        let layout = Layout { home: path.to_owned(), folders: vec![] };
+        let layout = Layout { home: path.to_owned(), ..Layout::default() };
         assert!(Machine::new(folder.path(), layout).is_err(), "{path}");
     }
 }
@@ -345,4 +346,19 @@ fn an_idle_instance_is_a_folder_and_nothing_else() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 100);
     drop(machines);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn programs_of_this_machine_are_seen_where_they_are_said_to_be_and_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = tempfile::tempdir().unwrap();
+    fs::write(programs.path().join("p"), "program").unwrap();
+    let shared = vec![(programs.path().to_path_buf(), "/opt/its/programs".to_owned())];
+    let machine =
+        Machine::new(folder.path(), Layout { home: "/root".to_owned(), shared, ..Layout::default() }).unwrap();
+    if !confined(&machine) {
+        return;
+    }
+    assert_eq!(output(&machine, "cat /opt/its/programs/p; ! touch /opt/its/programs/q").await, "program");
+    assert_eq!(fs::read_dir(programs.path()).unwrap().count(), 1);
 }

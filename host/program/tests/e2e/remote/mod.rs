@@ -1,0 +1,162 @@
+//! Machines that are not this one: the program against fakes of the services, in whose instances commands really run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use pcoder_fake_morph::{FakeMorph, Options};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{Outcome, World, finish};
+
+mod conformance;
+mod instances;
+mod runs;
+mod smoke;
+
+/// Where fakes run.
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio"))
+}
+
+/// A key that is found again wherever it should not be.
+pub(crate) const KEY: &str = "mk-canary-4f1d0b7a";
+/// What is booted.
+pub(crate) const SNAPSHOT: &str = "snapshot_c1p8b6c2";
+
+/// A fake of Morph with the world that uses it.
+pub(crate) struct Morph {
+    pub(crate) world: World,
+    pub(crate) fake: FakeMorph,
+}
+
+impl Morph {
+    pub(crate) fn new(world: World, options: Options) -> Self {
+        let options = Options { key: KEY.to_owned(), ..options };
+        let fake = runtime().block_on(FakeMorph::start(options)).expect("a fake");
+        let morph = Self { world, fake };
+        morph.set("plugins.provider-morph.endpoint", &morph.fake.base_url());
+        morph.set("plugins.provider-morph.ssh", &format!("ssh://{}", morph.fake.ssh_address()));
+        morph.set("plugins.provider-morph.snapshot", SNAPSHOT);
+        morph.set("provider", "morph");
+        morph
+    }
+
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        finish(self.world.pcoder(&["config", "set", name, value]), "").printed();
+    }
+
+    /// The program with the service's key.
+    pub(crate) fn pcoder(&self, args: &[&str]) -> Command {
+        let mut command = self.world.pcoder(args);
+        command.env("MORPH_API_KEY", KEY);
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
+        finish(self.pcoder(args), "")
+    }
+
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let outcome = self.run(args);
+        outcome.printed();
+        outcome.json()
+    }
+
+    /// A new instance.
+    pub(crate) fn boot(&self) -> String {
+        self.run(&["instance", "boot"]).printed().trim().to_owned()
+    }
+
+    /// How many requests there were so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.fake.requests().len()
+    }
+}
+
+/// The folder with the program `pm2`; nothing without npm, and then the test is left out. With `CI` set that is a
+/// failure.
+pub(crate) fn pm2() -> Option<&'static Path> {
+    const VERSION: &str = "7.0.4";
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let install = || {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (whole, bin) = (root.join(format!("pm2-{VERSION}")), "node_modules/.bin");
+        if !whole.join(bin).join("pm2").exists() {
+            let fresh = tempfile::tempdir_in(root).expect("a folder");
+            let package = format!("pm2@{VERSION}");
+            let npm = Command::new("npm")
+                .args(["install", "--no-audit", "--no-fund", "--no-update-notifier", &package, "--prefix"])
+                .arg(fresh.path())
+                .arg("--cache")
+                .arg(root.join("npm-cache"))
+                .output();
+            let problem = match npm {
+                Ok(output) if output.status.success() => None,
+                Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+                Err(error) => Some(format!("npm: {error}")),
+            };
+            if let Some(problem) = problem {
+                assert!(std::env::var_os("CI").is_none(), "PM2 cannot be installed: {problem}");
+                eprintln!("left out, because PM2 cannot be installed: {problem}");
+                return None;
+            }
+            // Another test process may have been faster; then its installation is as good.
+            drop(std::fs::rename(fresh.path(), &whole));
+        }
+        Some(whole.join(bin))
+    };
+    FOLDER.get_or_init(install).as_deref()
+}
+
+/// What an image has: folders of this machine, where they are there.
+pub(crate) type Shared = Vec<(PathBuf, String)>;
+
+/// The programs that sessions need: PM2 where it is given, Claude's engine, and Node.js, which PM2 is run by. And the
+/// `PATH` that leads to them.
+pub(crate) fn programs(world: &World, pm2: Option<&Path>) -> (Shared, Vec<(String, String)>) {
+    let mut shared = vec![(claude(world), "/opt/claude".to_owned())];
+    let mut path = vec!["/opt/claude"];
+    if let Some(bin) = pm2 {
+        // The program is a link into the package beside it.
+        let package = bin.parent().and_then(Path::parent).expect("the package");
+        shared.push((package.to_path_buf(), "/opt/pm2".to_owned()));
+        path.push("/opt/pm2/node_modules/.bin");
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let node = std::env::split_paths(&search).find(|it| it.join("node").exists()).expect("npm has its node");
+        let node = node.join("node").canonicalize().expect("a program");
+        shared.push((node.parent().expect("a folder").to_path_buf(), "/opt/node".to_owned()));
+        path.push("/opt/node");
+    }
+    path.push("/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+    (shared, vec![("PATH".to_owned(), path.join(":"))])
+}
+
+/// The folder of Claude's engine.
+fn claude(world: &World) -> PathBuf {
+    let listed = finish(world.pcoder(&["engine", "list", "--json"]), "").json();
+    let engines = listed["engines"].as_array().expect("a list");
+    let it = engines.iter().find(|it| it["name"] == "claude" && it["default"] == true).expect("the engine");
+    let folder = listed["folder"].as_str().expect("a folder");
+    let versions = Path::new(folder).join("engines/claude");
+    let begin = format!("{}-", it["version"].as_str().expect("a version"));
+    let mut entries = std::fs::read_dir(&versions).expect("engines").filter_map(|it| Some(it.ok()?.path()));
+    let found = entries.find(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with(&begin)));
+    let root = found.unwrap_or_else(|| panic!("no {begin} in {}", versions.display()));
+    // Where in it the program is, is the package's affair.
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        if folder.join("claude").is_file() {
+            return folder;
+        }
+        folders.extend(
+            std::fs::read_dir(&folder)
+                .expect("a folder")
+                .filter_map(|it| Some(it.ok()?.path()))
+                .filter(|it| it.is_dir()),
+        );
+    }
+    panic!("the engine has no program")
+}

@@ -1,0 +1,98 @@
+//! `run … --provider NAME`: the project goes there, and what the agent did comes back.
+
+use pcoder_fake_morph::Options;
+use pcoder_model_server::environment::OFFLINE_KEY;
+
+use super::smoke::profile;
+use super::{Morph, programs};
+use crate::support::{Outcome, World, finish};
+
+fn morph() -> Morph {
+    let world = World::new();
+    let (shared, environment) = programs(&world, None);
+    let morph = Morph::new(world, Options { shared, environment, ..Options::default() });
+    profile(&morph.world);
+    morph
+}
+
+impl Morph {
+    /// Runs the agent on an instance with this prompt.
+    fn agent(&self, more: &[&str], prompt: &str) -> Outcome {
+        let project = self.world.project("app");
+        let project = project.to_str().expect("a path");
+        let mut args = vec!["run", "claude", "--provider", "morph", "--profile", "offline", "--project", project];
+        args.extend(more);
+        args.extend(["--", "--dangerously-skip-permissions", "-p", prompt]);
+        let mut command = self.pcoder(&args);
+        command.env("OFFLINE_KEY", OFFLINE_KEY);
+        finish(command, "")
+    }
+}
+
+#[test]
+fn the_agent_finds_the_project_there_and_its_changes_come_back() {
+    let morph = morph();
+    let project = morph.world.project("app");
+    std::fs::write(project.join("notes.txt"), "from here\n").expect("a file");
+    std::fs::create_dir_all(project.join(".git")).expect("a folder");
+    std::fs::write(project.join(".git/config"), "mine\n").expect("a file");
+    let script = "@sh cat notes.txt > seen.txt; echo more >> notes.txt; ls -A > list.txt\n@say it is done";
+    let outcome = morph.agent(&[], script);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "it is done\n"), "{outcome:#?}");
+    let read = |name: &str| std::fs::read_to_string(project.join(name)).expect("a file");
+    assert_eq!((read("seen.txt"), read("notes.txt")), ("from here\n".to_owned(), "from here\nmore\n".to_owned()));
+    assert!(!read("list.txt").contains(".git"), "{}", read("list.txt"));
+    assert_eq!(read(".git/config"), "mine\n");
+    // It was booted for the run, so it ended with it.
+    assert_eq!(morph.json(&["instance", "list", "--json"])["instances"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn an_instance_that_is_kept_is_used_again_and_gets_only_what_changed() {
+    let morph = morph();
+    let project = morph.world.project("app");
+    std::fs::write(project.join("a"), "one\n").expect("a file");
+    let outcome = morph.agent(&["--keep"], "@sh cat a > b\n@say first");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "first\n"), "{outcome:#?}");
+    let list = morph.json(&["instance", "list", "--json"]);
+    let id = list["instances"][0]["id"].as_str().expect("an instance").to_owned();
+    // Changed on both sides: both stay.
+    std::fs::write(project.join("a"), "two\n").expect("a file");
+    morph.run(&["instance", "exec", &id, "--shell", "echo theirs > projects/app/a"]).printed();
+    let outcome = morph.agent(&["--instance", &id], "@say second");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "second\n"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("changed on both sides"), "{outcome:#?}");
+    assert_eq!(std::fs::read_to_string(project.join("a")).expect("a file"), "two\n");
+    let aside = std::fs::read_dir(&project).expect("a folder").filter_map(|it| it.ok()?.file_name().into_string().ok());
+    assert!(aside.into_iter().any(|name| name == format!("a.from-{id}")), "nothing was kept aside");
+    // Not brought back when that is said.
+    let outcome = morph.agent(&["--instance", &id, "--no-sync-back"], "@sh echo x > c\n@say third");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(!project.join("c").exists());
+    morph.run(&["instance", "terminate", &id]).printed();
+}
+
+#[test]
+fn what_only_this_machine_has_is_refused_before_anything_is_booted() {
+    let morph = morph();
+    let before = morph.requests();
+    for more in [&["--private-tmp"][..], &["--engine-version", "0.3.156"]] {
+        let outcome = morph.agent(more, "@say no");
+        assert_eq!(outcome.code, Some(3), "{outcome:#?}");
+    }
+    assert_eq!(morph.requests(), before);
+    let project = morph.world.project("app");
+    let outcome = finish(
+        morph.pcoder(&[
+            "run",
+            "claude",
+            "--provider",
+            "local",
+            "--keep",
+            "--project",
+            project.to_str().expect("a path"),
+        ]),
+        "",
+    );
+    assert_eq!(outcome.code, Some(2), "{outcome:#?}");
+}
