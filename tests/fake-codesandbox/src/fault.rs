@@ -13,8 +13,8 @@ use serde_json::Value;
 /// `{"on": "vm.start", "kind": "status", "status": 429, "retry_after": 1}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The operation: one of the REST API by the name that [`crate::Recorded::operation`] has (`vm.start`), a method of the
-    /// agent (`fs/readFile`), or `connect` for the WebSocket's handshake. A `*` at the end stands for anything.
+    /// The operation: one of the REST API by the name that [`crate::Recorded::operation`] has (`vm.start`), a method of
+    /// the agent (`fs/readFile`), or `connect` for the WebSocket's handshake. A `*` at the end stands for anything.
     pub on: String,
     /// What happens.
     #[serde(flatten)]
@@ -32,7 +32,8 @@ pub struct Fault {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum What {
-    /// An answer of the REST API, of Pint, or to the WebSocket's handshake, with this status, and nothing done.
+    /// An answer of the REST API, of Pint, or to the WebSocket's handshake, with this status, and nothing done. At
+    /// a method of the agent, which has no statuses, the connection is cut.
     Status {
         /// The status, for instance 503.
         status: u16,

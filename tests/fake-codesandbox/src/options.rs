@@ -64,8 +64,8 @@ pub struct Options {
     pub boot_time: Duration,
     /// How long a shutdown and a hibernation take. Nothing by default.
     pub stop_time: Duration,
-    /// How long after its creation the first output or the end of a shell is told, unless the client has named the shell
-    /// before. 20 ms by default: the service has to enter a container. The official SDK loses what comes at once.
+    /// How long after its creation the first output or the end of a shell is told, unless the client has named the
+    /// shell before. 20 ms by default: the service has to enter a container. The official SDK loses what comes at once.
     pub exec_delay: Duration,
     /// What runs at a `CLEAN` boot. One step that succeeds by default.
     pub setup: Vec<SetupStep>,

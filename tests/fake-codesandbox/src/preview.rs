@@ -9,8 +9,9 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 
-use crate::cloud::{ApiError, Cloud, Phase, Sandbox, StartOptions};
+use crate::cloud::{ApiError, Cloud};
 use crate::rest;
+use crate::sandbox::{Phase, Sandbox, StartOptions};
 
 /// The sandbox and the port that a request asks for by its `Host`.
 pub(crate) fn asked_for(cloud: &Cloud, headers: &HeaderMap) -> Option<(String, u16)> {

@@ -126,17 +126,17 @@ async fn answer(caller: &Caller, request: &Request) -> Result<Value, PitcherErro
             tokio::spawn(async move { cloud.hibernate(&sandbox, None).await });
             Ok(Value::Nil)
         }
-        _ => {
-            let (on, asked) = (caller.clone(), Request { id: request.id.clone(), ..clone(request) });
-            let answer = tokio::task::spawn_blocking(move || fs::answer(&on, &asked)).await;
-            let unknown = || PitcherError::new(code::FEATURE_UNAVAILABLE, format!("Unknown method {}", request.method));
-            answer.map_err(|error| PitcherError::new(code::CRITICAL, error.to_string()))?.ok_or_else(unknown)?
-        }
+        _ => files(caller, &request.method, request.params.clone()).await,
     }
 }
 
-fn clone(request: &Request) -> Request {
-    Request { id: request.id.clone(), method: request.method.clone(), params: request.params.clone() }
+/// Answers a method of files.
+pub(crate) async fn files(caller: &Caller, method: &str, params: Value) -> Result<Value, PitcherError> {
+    let request = Request { id: 0.into(), method: method.to_owned(), params };
+    let unknown = PitcherError::new(code::FEATURE_UNAVAILABLE, format!("Unknown method {method}"));
+    let caller = caller.clone();
+    let answer = tokio::task::spawn_blocking(move || fs::answer(&caller, &request)).await;
+    answer.map_err(|error| PitcherError::new(code::CRITICAL, error.to_string()))?.ok_or(unknown)?
 }
 
 fn join(caller: &Caller, request: &Request) -> Value {

@@ -60,6 +60,7 @@ pub(super) fn answer(caller: &Caller, request: &Request) -> Option<Answer> {
         "fs/rename" => rename(caller, request),
         "fs/copy" => copy(caller, request),
         "fs/pathSearch" => path_search(caller, request),
+        "fs/search" => search(caller, request),
         _ => return None,
     })
 }
@@ -223,4 +224,32 @@ fn path_search(caller: &Caller, request: &Request) -> Answer {
         }
     }
     Ok(value(json!({"matches": matches})))
+}
+
+/// Looks for a text in the workspace's files. (Patterns are not looked for.)
+fn search(caller: &Caller, request: &Request) -> Answer {
+    let Search { text } = request.params()?;
+    let top = at(caller, ".", true)?.path;
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(&top).sort_by_file_name().into_iter().filter_map(Result::ok) {
+        if text.is_empty() || !entry.file_type().is_file() {
+            continue;
+        }
+        // What is no text has no lines.
+        let Ok(content) = fs::read_to_string(entry.path()) else { continue };
+        let path = entry.path().strip_prefix(&top).unwrap_or(Path::new("")).to_string_lossy().into_owned();
+        let mut offset = 0;
+        for (index, line) in content.split_inclusive('\n').enumerate() {
+            let hits = line.match_indices(&text);
+            let hits: Vec<_> = hits
+                .map(|(start, _)| json!({"match": {"text": text}, "start": start, "end": start + text.len()}))
+                .collect();
+            if !hits.is_empty() {
+                found.push(json!({"fileId": path, "lines": {"text": line}, "lineNumber": index + 1,
+                    "absoluteOffset": offset, "submatches": hits}));
+            }
+            offset += line.len();
+        }
+    }
+    Ok(value(found))
 }

@@ -18,9 +18,12 @@ use rmpv::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-pub(crate) use self::calls::{Done, call};
-pub(crate) use self::wire::Request;
-use crate::cloud::{Access, Cloud, Sandbox};
+pub(crate) use self::calls::{Done, call, files};
+pub(crate) use self::shells::environment;
+pub(crate) use self::wire::{PitcherError, Request};
+use crate::cloud::Cloud;
+use crate::pint::Execs;
+use crate::sandbox::{Access, Sandbox};
 
 /// What goes out on a connection.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ pub(crate) struct Agent {
     ports: ports::State,
     tasks: Mutex<BTreeMap<String, Arc<shells::Shell>>>,
     watches: watch::Watches,
+    pub(crate) execs: Execs,
 }
 
 impl Agent {
@@ -94,6 +98,11 @@ impl Agent {
 
     fn clients(&self) -> Vec<serde_json::Value> {
         self.connections().values().filter_map(|connection| connection.client.clone()).collect()
+    }
+
+    /// Whether nothing was ever started in the instance since it booted.
+    fn unused(&self) -> bool {
+        self.shells().is_empty() && self.execs.is_empty()
     }
 
     /// Whether anybody listens.
@@ -141,6 +150,7 @@ impl Agent {
         }
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.watches.clear();
+        self.execs.clear();
         self.ports.clear();
     }
 }

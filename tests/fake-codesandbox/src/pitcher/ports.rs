@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pcoder_fake_machine::{Confinement, Io, Machine, Run};
@@ -13,7 +13,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Caller;
 use super::wire::value;
-use crate::cloud::{Cloud, Sandbox, blocking};
+use crate::cloud::{Cloud, blocking};
+use crate::sandbox::Sandbox;
 
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -33,28 +34,58 @@ struct Known {
 
 impl State {
     pub(super) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
+        *self.known() = Known::default();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The ports that the instance listens on now, with their addresses.
-pub(super) async fn list(caller: &Caller) -> Value {
-    refresh(&caller.cloud, &caller.sandbox).await
+pub(crate) async fn list(caller: &Caller) -> Value {
+    let (cloud, sandbox) = (&caller.cloud, &caller.sandbox);
+    let Some(namespace) = namespace(sandbox).await else { return json!([]) };
+    let owned = blocking(move || owners(&listening(), &BTreeSet::from([namespace]))).await;
+    let ports = owned.unwrap_or_default().remove(&namespace).unwrap_or_default();
+    tell(cloud, sandbox, ports.clone());
+    show(cloud, sandbox, &ports)
 }
 
 /// Looks at the ports of the sandboxes that somebody listens to, and tells what changed, until the fake stops.
 pub(crate) async fn watch(cloud: Arc<Cloud>) {
     let mut tick = tokio::time::interval(INTERVAL);
+    let mut seen = (Sockets::new(), BTreeSet::new());
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = cloud.stop.cancelled() => return,
         }
+        let mut wanted = BTreeMap::new();
         for sandbox in cloud.sandboxes() {
-            if sandbox.running() && sandbox.agent.connected() && !sandbox.agent.shells().is_empty() {
-                refresh(&cloud, &sandbox).await;
+            if sandbox.running()
+                && sandbox.agent.connected()
+                && let Some(namespace) = namespace(&sandbox).await
+            {
+                wanted.insert(namespace, sandbox);
             }
         }
+        if wanted.is_empty() {
+            continue;
+        }
+        let namespaces: BTreeSet<_> = wanted.keys().copied().collect();
+        let Ok(sockets) = blocking(|| Ok(listening())).await else { return };
+        // Who owns them is a look at every process, and is looked at only when there may be news.
+        let now = (sockets, namespaces);
+        if now == seen {
+            continue;
+        }
+        let (sockets, namespaces) = now.clone();
+        let Ok(mut owned) = blocking(move || owners(&sockets, &namespaces)).await else { continue };
+        for (namespace, sandbox) in wanted {
+            tell(&cloud, &sandbox, owned.remove(&namespace).unwrap_or_default());
+        }
+        seen = now;
     }
 }
 
@@ -62,35 +93,35 @@ pub(crate) fn url(cloud: &Cloud, sandbox: &Sandbox, port: u16) -> String {
     format!("https://{}-{port}.{}", sandbox.id, cloud.options.host_suffix)
 }
 
-async fn refresh(cloud: &Cloud, sandbox: &Arc<Sandbox>) -> Value {
-    let show = |ports: &BTreeSet<u16>| {
-        ports.iter().map(|&port| json!({"port": port, "url": url(cloud, sandbox, port)})).collect::<Value>()
-    };
-    // Without a shell nothing can listen.
-    if sandbox.agent.shells().is_empty() {
-        return show(&BTreeSet::new());
-    }
-    let known = sandbox.agent.ports.0.lock().unwrap_or_else(PoisonError::into_inner).namespace;
-    let namespace = match known {
-        Some(namespace) => Some(namespace),
-        None => namespace(&sandbox.machine).await.ok().flatten(),
-    };
-    let Some(namespace) = namespace else { return show(&BTreeSet::new()) };
-    let Ok(ports) = blocking(move || listening(namespace)).await else { return show(&BTreeSet::new()) };
-    let shown = show(&ports);
-    let changed = {
-        let mut known = sandbox.agent.ports.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.namespace = Some(namespace);
-        std::mem::replace(&mut known.ports, ports.clone()) != ports
-    };
-    if changed {
-        sandbox.agent.notify("port/changed", &value(json!({"list": shown})));
-    }
-    shown
+fn show(cloud: &Cloud, sandbox: &Sandbox, ports: &BTreeSet<u16>) -> Value {
+    ports.iter().map(|&port| json!({"port": port, "url": url(cloud, sandbox, port)})).collect()
 }
 
-/// The PID namespace of an instance, where it has one.
-async fn namespace(machine: &Machine) -> io::Result<Option<u64>> {
+/// Keeps what is so now, and tells it if it was otherwise.
+fn tell(cloud: &Cloud, sandbox: &Sandbox, ports: BTreeSet<u16>) {
+    let shown = show(cloud, sandbox, &ports);
+    let before = std::mem::replace(&mut sandbox.agent.ports.known().ports, ports.clone());
+    if before != ports {
+        sandbox.agent.notify("port/changed", &value(json!({"list": shown})));
+    }
+}
+
+/// The PID namespace of a sandbox; none where nothing was started in it, or it has none.
+async fn namespace(sandbox: &Sandbox) -> Option<u64> {
+    if sandbox.agent.unused() {
+        return None;
+    }
+    let known = sandbox.agent.ports.known().namespace;
+    if known.is_some() {
+        return known;
+    }
+    let found = ask(&sandbox.machine).await.ok().flatten();
+    sandbox.agent.ports.known().namespace = found;
+    found
+}
+
+/// Asks an instance for its PID namespace.
+async fn ask(machine: &Machine) -> io::Result<Option<u64>> {
     if machine.confinement() == Confinement::Folder {
         return Ok(None);
     }
@@ -111,8 +142,11 @@ async fn namespace(machine: &Machine) -> io::Result<Option<u64>> {
     Ok(said.trim().parse().ok())
 }
 
-/// The TCP ports on which processes of a PID namespace listen.
-fn listening(namespace: u64) -> io::Result<BTreeSet<u16>> {
+/// The ports of sockets, by the name that `/proc/PID/fd` has for them.
+type Sockets = BTreeMap<String, u16>;
+
+/// Every TCP socket of this machine that listens.
+fn listening() -> Sockets {
     let mut sockets = BTreeMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
@@ -124,17 +158,24 @@ fn listening(namespace: u64) -> io::Result<BTreeSet<u16>> {
             }
         }
     }
-    let mut ports = BTreeSet::new();
+    sockets
+}
+
+/// The ports of those sockets that processes of these PID namespaces hold.
+fn owners(sockets: &Sockets, namespaces: &BTreeSet<u64>) -> io::Result<BTreeMap<u64, BTreeSet<u16>>> {
+    let mut owned: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
-        // Processes come and go meanwhile: what cannot be read is none of the instance's, or has ended.
-        if !fs::metadata(path.join("ns/pid")).is_ok_and(|data| data.ino() == namespace) {
+        // Processes come and go meanwhile: what cannot be read is none of an instance's, or has ended.
+        let Ok(namespace) = fs::metadata(path.join("ns/pid")).map(|data| data.ino()) else { continue };
+        if !namespaces.contains(&namespace) {
             continue;
         }
         for descriptor in fs::read_dir(path.join("fd")).into_iter().flatten().filter_map(Result::ok) {
             let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            ports.extend(target.to_str().and_then(|target| sockets.get(target)));
+            let port = target.to_str().and_then(|target| sockets.get(target));
+            owned.entry(namespace).or_default().extend(port);
         }
     }
-    Ok(ports)
+    Ok(owned)
 }

@@ -3,13 +3,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rmpv::Value;
 use serde_json::{Value as Json, json};
 
 use super::Caller;
 use super::shells::{self, Create, Order, Shell};
 use super::wire::{PitcherError, Request, code, value};
-use crate::cloud::{Access, Cloud, Sandbox};
+use crate::cloud::Cloud;
+use crate::sandbox::{Access, Sandbox};
 
 /// How long `setup/get` has no steps where the options say that they come late.
 const LATE: Duration = Duration::from_millis(200);
@@ -38,9 +40,29 @@ impl Default for State {
 
 impl State {
     fn show(&self) -> Json {
-        let step = |step: &Step| json!({"name": step.name, "command": step.command, "shellId": step.shell, "finishStatus": step.finish});
+        let step = |step: &Step| {
+            let (shell, finish) = (&step.shell, step.finish);
+            json!({"name": step.name, "command": step.command, "shellId": shell, "finishStatus": finish})
+        };
         let steps: Vec<_> = self.steps.iter().map(step).collect();
         json!({"state": self.state, "steps": steps, "currentStepIndex": self.current})
+    }
+}
+
+impl State {
+    /// As Pint tells it.
+    pub(crate) fn tasks(&self, at: Timestamp) -> Json {
+        let task = |step: &Step| {
+            let status = match (step.finish, &step.shell) {
+                (Some("SUCCEEDED"), _) => "FINISHED",
+                (Some(_), _) => "ERROR",
+                (None, Some(_)) => "RUNNING",
+                (None, None) => "IDLE",
+            };
+            json!({"name": step.name, "command": step.command, "status": status, "execId": step.shell,
+                "startTime": at, "endTime": at})
+        };
+        self.steps.iter().map(task).collect()
     }
 }
 

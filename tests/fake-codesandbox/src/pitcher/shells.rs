@@ -1,6 +1,7 @@
 //! Shells, which are commands: `shell/*`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Caller;
 use super::wire::{PitcherError, Request, code, value};
-use crate::cloud::{Access, Sandbox, blocking, word};
+use crate::cloud::{blocking, word};
+use crate::sandbox::{Access, Sandbox};
 
 /// How many chunks of output a shell keeps for who opens it later.
 const MAX_BUFFER: usize = 1000;
@@ -149,27 +151,30 @@ impl Shell {
     }
 
     fn arguments(&self) -> Run {
-        let (access, id) = (&self.access, &self.id);
-        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let env = [
-            ("HOME", access.home.as_str()),
-            ("USER", &access.username),
-            ("LOGNAME", &access.username),
-            ("SHELL", "/bin/bash"),
-            ("PATH", path),
-            ("LANG", "C.UTF-8"),
-            ("TERM", "xterm-256color"),
-            ("CSB", "true"),
-            ("CSB_SHELL_ID", id),
-        ];
+        let mut env = environment(&self.access);
+        env.push(("CSB_SHELL_ID".into(), OsString::from(&self.id)));
         let args = self.command.iter().flat_map(|command| ["-c".into(), command.into()]).collect();
         let io = Io::Terminal { columns: self.size.0, rows: self.size.1 };
-        let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Run { program: "/bin/bash".into(), args, env, cwd: self.cwd.clone(), io }
     }
 }
 
-/// Starts a shell, and tells the others.
+/// The environment of commands.
+pub(crate) fn environment(access: &Access) -> Vec<(OsString, OsString)> {
+    let env = [
+        ("HOME", access.home.as_str()),
+        ("USER", &access.username),
+        ("LOGNAME", &access.username),
+        ("SHELL", "/bin/bash"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "xterm-256color"),
+        ("CSB", "true"),
+    ];
+    env.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// Starts a shell.
 pub(super) async fn create(
     sandbox: &Arc<Sandbox>,
     access: &Access,

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        for frame in [&WRITE[..20], &[0xc0][..], &[&WRITE[..], &[0]].concat(), &[0x81, 0xa2, b'i', b'd', 1][..]] {
+        for frame in [&WRITE[..20], &[0xc0][..], &[WRITE, &[0]].concat(), &[0x81, 0xa2, b'i', b'd', 1][..]] {
             assert!(Request::decode(frame).is_err(), "{frame:?}");
         }
     }

@@ -28,6 +28,13 @@ pub(crate) struct Call {
     pub(crate) authorized: bool,
 }
 
+impl Call {
+    /// A field of the body that must be there.
+    fn text(&self, field: &str) -> Result<&str, ApiError> {
+        self.body[field].as_str().ok_or_else(|| ApiError::invalid(field, "can't be blank"))
+    }
+}
+
 /// Answers a request to the REST API.
 pub(crate) async fn answer(
     State(cloud): State<Arc<Cloud>>,
@@ -52,7 +59,7 @@ pub(crate) async fn answer(
         status: None,
     });
     cloud.used().requests += 1;
-    let query = uri.query().map(|query| form(query)).unwrap_or_default();
+    let query = uri.query().map(form).unwrap_or_default();
     let call = parsed.map(|body| Call { query, body, authorized });
     let mut response = match route {
         Some(route) => handle(&cloud, &route, call, authorized).await,

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::route::Route;
-use crate::cloud::{
-    ApiError, Cloud, ForkOptions, PITCHER_VERSION, Phase, PreviewToken, Sandbox, TIERS, check_tier, check_timeout, word,
-};
+use crate::cloud::{ApiError, Cloud, PITCHER_VERSION, TIERS, word};
+use crate::sandbox::{ForkOptions, Phase, PreviewToken, Sandbox, check_tier, check_timeout};
 
 type Done = Result<(u16, Value), ApiError>;
 
@@ -56,19 +55,24 @@ pub(super) async fn perform(cloud: &Arc<Cloud>, route: &Route, call: &Call) -> D
         }
         Route::Specs(id) => {
             let sandbox = cloud.sandbox(id)?;
-            let tier = call.body["tier"].as_str().ok_or_else(|| ApiError::invalid("tier", "can't be blank"))?;
+            let tier = call.text("tier")?;
             check_tier(tier)?;
             tier.clone_into(&mut sandbox.facts().tier);
             ok(json!({"id": id, "tier": tier}))
         }
         Route::Running => ok(running(cloud)),
         Route::Clusters => ok(json!({"clusters": [{"host": cloud.agents.to_string(), "slug": "fake-cluster-1"}]})),
-        Route::Tag => ok(json!({"tag_id": format!("pt_{}", word(8))})),
+        Route::Tag => {
+            let sandbox = cloud.sandbox(call.body["vm_ids"][0].as_str().unwrap_or_default())?;
+            ok(json!({"tag_id": tag(cloud, &sandbox)}))
+        }
         Route::Alias(namespace, alias) => {
-            let tag = call.body["tag_id"].as_str().ok_or_else(|| ApiError::invalid("tag_id", "can't be blank"))?;
-            ok(
-                json!({"namespace": namespace, "alias": alias, "tag_alias": format!("{namespace}@{alias}"), "tag_id": tag}),
-            )
+            let tag = call.text("tag_id")?;
+            let name = format!("{namespace}@{alias}");
+            let mut tags = cloud.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            let sandbox = tags.get(tag).cloned().ok_or_else(ApiError::not_found)?;
+            tags.insert(name.clone(), sandbox);
+            ok(json!({"namespace": namespace, "alias": alias, "tag_alias": name, "tag_id": tag}))
         }
         Route::Templates => template(cloud, call),
         Route::Hosts | Route::AddHosts | Route::SetHosts => hosts(cloud, route, call),
@@ -304,11 +308,18 @@ fn tokens(cloud: &Cloud, route: &Route, call: &Call) -> Done {
     }
 }
 
+/// A new tag for a sandbox, which can be forked by it.
+fn tag(cloud: &Cloud, sandbox: &Sandbox) -> String {
+    let tag = format!("pt_{}", word(8));
+    cloud.tags.lock().unwrap_or_else(PoisonError::into_inner).insert(tag.clone(), sandbox.id.clone());
+    tag
+}
+
 fn template(cloud: &Cloud, call: &Call) -> Done {
-    let from = call.body["forkOf"].as_str().ok_or_else(|| ApiError::invalid("forkOf", "can't be blank"))?;
+    let from = call.text("forkOf")?;
     let sandbox = cloud.create(Some(from), &BTreeMap::new(), &parse(call)?)?;
     let built = json!([{"cluster": "fake-cluster-1", "id": sandbox.id}]);
-    Ok((200, json!({"tag": format!("pt_{}", word(8)), "sandboxes": built, "version": PITCHER_VERSION})))
+    Ok((200, json!({"tag": tag(cloud, &sandbox), "sandboxes": built, "version": PITCHER_VERSION})))
 }
 
 fn hosts(cloud: &Cloud, route: &Route, call: &Call) -> Done {

@@ -110,12 +110,12 @@ async fn changes_are_told_to_who_watches() {
     agent.run("mkdir -p w/node_modules").await;
     let params = json!({"path": "w", "recursive": true, "excludes": ["**/node_modules/**"]});
     let watch = agent.call("fs/watch", params).await.unwrap()["watchId"].clone();
-    agent.run("echo 1 >w/node_modules/no; echo 1 >w/yes; rm w/yes").await;
-    let removed = agent.wait("fs/watchEvent", |params| params["events"][0]["type"] == "remove").await;
-    assert_eq!(removed["watchId"], watch);
-    assert_eq!(removed["events"][0]["paths"], json!(["/project/workspace/w/yes"]));
-    let all = format!("{:?}", agent.notifications);
-    assert!(all.contains("\"add\"") && !all.contains("node_modules/no"), "{all}");
+    for (line, kind) in [("echo 1 >w/yes", "add"), ("echo 22 >w/yes", "change"), ("rm w/yes", "remove")] {
+        agent.run(&format!("echo 1 >>w/node_modules/no; {line}")).await;
+        let event = json!({"paths": ["/project/workspace/w/yes"], "type": kind});
+        let told = agent.wait("fs/watchEvent", |_| true).await;
+        assert_eq!(told, json!({"watchId": watch, "events": [event]}));
+    }
     agent.call("fs/unwatch", json!({"watchId": watch})).await.unwrap();
     assert_eq!(refused(agent.call("fs/unwatch", json!({"watchId": watch})).await), (100, None));
 }
@@ -155,4 +155,20 @@ async fn a_shutdown_keeps_the_workspace_and_empties_tmp() {
     let mut agent = Agent::join(&crate::client::boot(&fake, &id, json!({})).await).await;
     assert_eq!(agent.read("kept").await.unwrap(), b"1");
     assert_eq!(refused(agent.read("/tmp/gone").await), (102, Some(2)));
+}
+
+#[tokio::test]
+async fn texts_and_names_are_searched_for() {
+    let fake = start(Options::default()).await;
+    let (_, mut agent) = Agent::fresh(&fake).await;
+    agent.run("mkdir d; printf 'one\\ntwo one\\n' >d/f.txt; printf '\\377one' >d/binary").await;
+    let found = agent.call("fs/search", json!({"text": "one"})).await.unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&found[1]["fileId"], &found[1]["lineNumber"], &found[1]["absoluteOffset"]),
+        (&json!("d/f.txt"), &json!(2), &json!(4))
+    );
+    assert_eq!(found[1]["submatches"][0]["start"], 4);
+    let found = agent.call("fs/pathSearch", json!({"text": "f.t"})).await.unwrap();
+    assert_eq!(found["matches"][0]["path"], "d/f.txt");
 }

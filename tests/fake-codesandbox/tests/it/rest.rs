@@ -144,10 +144,10 @@ async fn budgets_are_told_and_kept() {
 async fn what_nobody_uses_hibernates_and_what_is_kept_active_does_not() {
     let fake = start(Options::default()).await;
     let id = fork(&fake).await;
-    let started = boot(&fake, &id, json!({"hibernation_timeout_seconds": 1})).await;
+    let started = boot(&fake, &id, json!({"hibernation_timeout_seconds": 2})).await;
     let mut agent = Agent::join(&started).await;
     let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_millis(1500) {
+    while begun.elapsed() < Duration::from_millis(2500) {
         tokio::time::sleep(Duration::from_millis(100)).await;
         agent.call("system/update", json!({})).await.unwrap();
     }
@@ -205,4 +205,32 @@ async fn hosts_of_previews_are_kept() {
     assert_eq!(body["data"]["preview_hosts"][0]["host"], "c.example");
     let (_, body) = send(&fake, "GET", "/workspace/preview_hosts", Value::Null).await;
     assert_eq!(body["data"]["preview_hosts"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_template_is_forked_by_its_tag_and_its_alias() {
+    let fake = start(Options::default()).await;
+    let (_, made) = send(&fake, "POST", "/templates", json!({"forkOf": "pcz35m", "title": "mine"})).await;
+    let tag = made["data"]["tag"].as_str().unwrap();
+    let (status, alias) = send(&fake, "PUT", "/vm/alias/team/node", json!({"tag_id": tag})).await;
+    assert_eq!((status, &alias["data"]["tag_alias"]), (200, &json!("team@node")));
+    for name in [tag, "team@node"] {
+        assert_eq!(send(&fake, "POST", &format!("/sandbox/{name}/fork"), json!({})).await.0, 201);
+    }
+    assert_eq!(send(&fake, "PUT", "/vm/alias/team/node", json!({"tag_id": "pt_none"})).await.0, 404);
+}
+
+#[tokio::test]
+async fn no_more_start_at_once_than_may_run() {
+    let boot_time = Duration::from_millis(200);
+    let fake = start(Options { concurrent_vms: 2, boot_time, ..Options::default() }).await;
+    let mut starts = Vec::new();
+    for _ in 0..5 {
+        let path = format!("/vm/{}/start", fork(&fake).await);
+        let url = format!("{}{path}", fake.base_url());
+        starts.push(http().post(url).bearer_auth("csb_v1_fake").send());
+    }
+    let answers = futures_util::future::join_all(starts).await;
+    let started = answers.into_iter().filter(|answer| answer.as_ref().unwrap().status() == 200).count();
+    assert_eq!(started, 2);
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use pcoder_fake_codesandbox::{FakeCodeSandbox, Options, SetupStep};
+use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox, Options, SetupStep};
 
 use crate::client::{fork, start};
 
@@ -61,7 +61,7 @@ async fn run(fake: &FakeCodeSandbox, folder: &Path, args: &[&str]) -> (String, b
 fn gated_setup() -> Options {
     let command = "until [ -e /tmp/go ]; do sleep 0.05; done; echo set up".to_owned();
     // The SDK names each shell as soon as it knows it; before that, this machine may be slow.
-    let exec_delay = Duration::from_secs(10);
+    let exec_delay = Duration::from_secs(2);
     Options { exec_delay, setup: vec![SetupStep { name: "Setup".to_owned(), command }], ..Options::default() }
 }
 
@@ -100,5 +100,15 @@ async fn the_official_cli_lists_forks_hibernates_and_shuts_down() {
     crate::client::boot(&fake, &id, serde_json::json!({})).await;
     let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "shutdown", &id]).await;
     assert!(succeeded, "{text}");
+    fake.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdk_reads_and_writes_files_of_the_newer_agent() {
+    let Some(folder) = installed() else { return };
+    let fake = start(Options { agent: Agent::Pint, ..Options::default() }).await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pint.mjs");
+    let (text, succeeded) = run(&fake, folder, &[script.to_str().unwrap()]).await;
+    assert!(succeeded && text.ends_with("all passed\n"), "{text}");
     fake.stop().await;
 }
