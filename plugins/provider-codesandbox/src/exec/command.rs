@@ -100,13 +100,12 @@ impl<'a> Running<'a> {
         let (place, (out, err, feeder)) = Place::make(host, id, &home, |place| {
             let script = place.scripts().script(spec, Some(stdin))?;
             let run = place.scripts().run(None);
-            let (shell, printed) = place.prepare(stdin, follow)?;
+            place.prepare(stdin)?;
             place.write(&script, &run, whole.as_deref())?;
             place.renew()?;
             let (mut out, mut err) = (Output::new("out"), Output::new("err"));
             if follow {
-                out.shell = Some(shell);
-                out.follower.push(&printed);
+                out.shell = Some(place.follow("out", 0)?);
                 err.shell = Some(place.follow("err", 0)?);
             }
             let feeder = match stdin {

@@ -50,9 +50,6 @@ impl Follower {
     }
 
     fn line(&mut self, line: &str) -> Option<Vec<u8>> {
-        if line == super::scripts::READY && self.last == 0 && self.piece.is_empty() {
-            return Some(Vec::new());
-        }
         let Some(mark) = line.strip_prefix('.') else {
             if !self.piece.is_empty() {
                 self.piece.push('\n');
@@ -80,7 +77,7 @@ mod tests {
 
     #[test]
     fn pieces_come_however_they_are_cut() {
-        let text = "pcoder-ready\r\nb25l\r\n.1.4\r\nAP8=\r\nAP8=\r\n.2.9\r\n";
+        let text = "b25l\r\n.1.4\r\nAP8=\r\nAP8=\r\n.2.9\r\n";
         // Two lines of a piece are one text of base64: padding ends it.
         assert!(Follower::default().push("AP8=\nAP8=\n.1.9\n").is_empty());
         for size in 1..text.len() {

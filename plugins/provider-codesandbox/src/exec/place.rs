@@ -7,16 +7,14 @@ use pcoder_sdk::{Error, Level, Result, code, text};
 use serde_json::json;
 
 use super::OPERATION;
-use super::scripts::{ABORT, READY, STOP, Script, Scripts, Stdin};
-use crate::pitcher::{Agent, Beside, Event};
+use super::scripts::{ABORT, STOP, Script, Scripts, Stdin};
+use crate::pitcher::Agent;
 use crate::session;
 
 /// After how long without a word from here the command ends, in seconds. It may wait that long for who takes its output.
 const LEASE: u32 = 90;
 /// How often a word is sent.
 const RENEW: Duration = Duration::from_secs(10);
-/// How long making the folder may take.
-const PREPARE: Duration = Duration::from_secs(90);
 
 /// The folder, and the connection to the agent of its sandbox.
 pub(super) struct Place<'a> {
@@ -60,39 +58,16 @@ impl<'a> Place<'a> {
         format!("{}/{name}", self.dir)
     }
 
-    /// Makes the folder. Where the output is followed: the follower's shell, and what it printed so far.
-    pub(super) fn prepare(&mut self, stdin: Stdin, follow: bool) -> Result<(String, String)> {
-        let command = self.scripts().prepare(stdin, follow);
-        let clock = self.agent.host.clock();
-        let until = clock.monotonic() + PREPARE;
-        let id = self.agent.send_shell(&command, None)?;
-        let started = self.agent.started(id)?;
-        let mut printed = String::new();
-        let mut ended = started.ended;
-        loop {
-            while let Some(event) = self.agent.event() {
-                match event {
-                    Event::Output { shell, text } if shell == started.id => printed.push_str(&text),
-                    Event::Exit { shell, code } if shell == started.id => ended = Some(code),
-                    Event::Terminated { shell } if shell == started.id => ended = Some(None),
-                    _ => {}
-                }
-            }
-            // Its words may come after the news of its end.
-            if ended == Some(Some(0)) || printed.lines().any(|line| line.trim_end() == READY) {
-                return Ok((started.id, printed));
-            }
-            if ended.is_some() {
-                let said = text::tail(printed.as_bytes(), 1, 200);
+    /// Makes the folder.
+    pub(super) fn prepare(&mut self, stdin: Stdin) -> Result<()> {
+        let command = self.scripts().prepare(stdin);
+        match self.agent.helper(&command)? {
+            (0, _) => Ok(()),
+            (_, said) => {
+                let said = text::tail(said.as_bytes(), 1, 200);
                 let message = format!("no folder for the command could be made in the sandbox: {said}");
-                return Err(Error::new(code::PROCESS, OPERATION, message).subject(&self.dir));
+                Err(Error::new(code::PROCESS, OPERATION, message).subject(&self.dir))
             }
-            let left = until.saturating_sub(clock.monotonic());
-            if left.is_zero() {
-                let message = format!("the sandbox did not make a folder within {} s", PREPARE.as_secs());
-                return Err(Error::new(code::TIMEOUT, OPERATION, message).subject(&self.dir));
-            }
-            self.agent.turn(left, Beside::default())?;
         }
     }
 

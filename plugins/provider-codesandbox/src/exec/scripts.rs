@@ -26,8 +26,6 @@ const LOOK: u32 = 2;
 /// The longest script that goes as an argument; Linux takes 128 KiB an argument.
 const LONGEST_ARGUMENT: usize = 100 << 10;
 
-/// The word that says that something is ready.
-pub(super) const READY: &str = "pcoder-ready";
 /// The lease that ends the command, for who waits for its end.
 pub(super) const STOP: &[u8] = b"stop";
 /// The lease that ends the command and removes its folder.
@@ -58,15 +56,11 @@ pub(super) struct Scripts<'a> {
 }
 
 impl Scripts<'_> {
-    /// Makes the folder, and what is in it from the beginning. Prints [`READY`] and goes on as the follower of `out`,
-    /// where that is wanted.
-    pub(super) fn prepare(&self, stdin: Stdin, follow: bool) -> String {
+    /// Makes the folder, and what is in it from the beginning.
+    pub(super) fn prepare(&self, stdin: Stdin) -> String {
         let dir = self.dir;
         let pipe = if stdin == Stdin::Pipe { " && mkfifo input" } else { "" };
-        let then = if follow { format!(" && {{ {}; }}", self.follow("out", 0)) } else { String::new() };
-        format!(
-            "umask 077 && mkdir {dir} && cd {dir} && : >out && : >err{pipe} && printf '%s\\n' {READY}{then}"
-        )
+        format!("umask 077 && mkdir {dir} && cd {dir} && : >out && : >err{pipe}")
     }
 
     /// Prints what one of the files has from a byte on, and what is added to it: base64 in lines, and behind each piece a
@@ -155,18 +149,18 @@ impl Scripts<'_> {
              done\n\
              mkdir {dir}/killed\n\
              p=$(cat {dir}/pid)\n\
-             kill -TERM -- -$p || kill -TERM $p\n\
+             kill -TERM -$p || kill -TERM $p\n\
              sleep {LOOK}\n\
-             [ $p = $$ ] || kill -KILL -- -$p\n\
-             for f in {dir}/*.pid; do kill -HUP -- -$(cat $f); done\n\
+             [ $p = $$ ] || kill -KILL -$p\n\
+             for f in {dir}/*.pid; do kill -HUP -$(cat $f); done\n\
              [ \"$now\" = stop ] || rm -rf {dir}\n\
-             [ $p != $$ ] || kill -KILL -- -$p\n\
+             [ $p != $$ ] || kill -KILL -$p\n\
              ) </dev/null >/dev/null 2>&1 &\n\
              g=$!\n\
              {body}\n\
              r=$?\n\
              r=$(cat {dir}/rc 2>/dev/null || echo $r)\n\
-             [ -d {dir}/killed ] || kill -KILL $g\n\
+             [ -d {dir}/killed ] || {{ kill -KILL $g; wait $g; }} 2>/dev/null\n\
              {end}\
              exit $r\n"
         )
@@ -213,8 +207,7 @@ mod tests {
         }
 
         fn run(&self, shell: &str, spec: &CommandSpec, stdin: Stdin, input: &[u8]) -> Output {
-            let prepared = sh(shell, &self.scripts().prepare(Stdin::None, false));
-            assert_eq!(String::from_utf8_lossy(&prepared.stdout), format!("{READY}\n"));
+            assert!(sh(shell, &self.scripts().prepare(Stdin::None)).status.success());
             let script = self.scripts().script(spec, Some(stdin)).unwrap();
             fs::write(self.path("script"), script.script).unwrap();
             if let Some(user) = script.user {
@@ -273,7 +266,7 @@ mod tests {
     fn a_stopped_lease_ends_the_command_and_what_it_started() {
         for shell in SHELLS {
             let folder = Folder::new();
-            sh(shell, &folder.scripts().prepare(Stdin::None, false));
+            sh(shell, &folder.scripts().prepare(Stdin::None));
             let spec = CommandSpec::shell("sleep 600 & sleep 600; echo survived");
             fs::write(folder.path("script"), folder.scripts().script(&spec, Some(Stdin::None)).unwrap().script).unwrap();
             fs::write(folder.path("run"), folder.scripts().run(None)).unwrap();
@@ -300,7 +293,7 @@ mod tests {
     fn a_follower_prints_what_is_added_in_numbered_pieces() {
         for shell in SHELLS {
             let folder = Folder::new();
-            sh(shell, &folder.scripts().prepare(Stdin::None, false));
+            sh(shell, &folder.scripts().prepare(Stdin::None));
             fs::write(folder.path("out"), b"skipped").unwrap();
             let mut follower = Process::new(shell)
                 .args(["-c", &folder.scripts().follow("out", 7)])
@@ -322,7 +315,7 @@ mod tests {
             assert_eq!(line(&mut file, b"\0\xff"), "AP8=\n.2.4\n", "{shell}");
             let pid = String::from_utf8(folder.read("out.pid")).unwrap();
             assert_eq!(pid.trim(), follower.id().to_string());
-            sh(shell, &format!("kill -- -{}", pid.trim()));
+            sh(shell, &format!("kill -TERM -{}", pid.trim()));
             follower.wait().unwrap();
         }
     }
@@ -330,7 +323,7 @@ mod tests {
     #[test]
     fn a_feeder_takes_files_into_the_pipe_in_turn() {
         let folder = Folder::new();
-        sh("dash", &folder.scripts().prepare(Stdin::Pipe, false));
+        sh("dash", &folder.scripts().prepare(Stdin::Pipe));
         fs::write(folder.path("in.0"), b"a\0").unwrap();
         fs::write(folder.path("in.1"), b"\xff").unwrap();
         let mut feeder = Process::new("dash")

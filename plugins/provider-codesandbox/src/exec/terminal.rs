@@ -32,7 +32,7 @@ pub(super) fn run(
     let (mut place, ()) = Place::make(host, id, &home, |place| {
         let script = place.scripts().script(spec, None)?;
         let run = place.scripts().run(Some(&mark));
-        place.prepare(Stdin::None, false)?;
+        place.prepare(Stdin::None)?;
         place.write(&script, &run, None)?;
         place.renew()
     })?;

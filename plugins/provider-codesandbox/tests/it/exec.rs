@@ -270,13 +270,16 @@ fn what_the_agent_answers_wrongly_is_an_error() {
         ("shell/create=truncated,skip=2", "server"),
         ("fs/writeFile=error:102,errno=28", "io"),
         ("fs/stat=missing:size", "server"),
-        ("fs/readFile=null:content", "server"),
     ] {
         world.fault(fault);
-        let error = failure(world.exec(&id, CommandSpec::shell("echo x; exec sleep 1"), b""));
+        let error = world.exec(&id, CommandSpec::shell("echo x; exec sleep 1"), b"").expect_err(fault);
         assert_eq!((error.code.as_str(), error.operation.as_str()), (expected, "provider.exec"), "{fault}: {error:?}");
         world.fake.faults().clear();
     }
+    world.fault("fs/readFile=null:content");
+    let host = world.host();
+    let captured = CodeSandbox.capture(host.provider(), &id, &CommandSpec::shell("echo x"), b"");
+    assert_eq!(code(captured), "server");
     let host = world.host().allow("wss://elsewhere.example/");
     let error = failure(exec_on(&host, &id, CommandSpec::shell("x"), FakeStdio::new("")));
     assert_eq!(error.code, "denied");
