@@ -79,6 +79,19 @@ impl<'a> Stdio<'a> {
         }
     }
 
+    /// Takes what the command's standard input is to be fed from, for plugins that wait for several things at once: see
+    /// [`WebSocket::wait`].
+    ///
+    /// # Errors
+    /// When it was taken or handed on before.
+    pub fn input(self) -> Result<Input<'a>> {
+        match self.0 {
+            Streams::Host(stdio) => Ok(Input(Source::Host(stdio.stdin()?, PhantomData))),
+            #[cfg(not(target_arch = "wasm32"))]
+            Streams::Fake(stdio) => Ok(Input(Source::Fake(stdio.feed()?))),
+        }
+    }
+
     /// Takes what the command's standard output goes to. Writing blocks until the host has taken the bytes.
     ///
     /// # Errors
@@ -100,6 +113,49 @@ impl<'a> Stdio<'a> {
             Streams::Host(stdio) => Ok(Box::new(real::Writer(stdio.stderr()?))),
             #[cfg(not(target_arch = "wasm32"))]
             Streams::Fake(stdio) => Ok(Box::new(stdio.error()?)),
+        }
+    }
+}
+
+/// A command's standard input, which is taken without waiting.
+pub struct Input<'a>(Source<'a>);
+
+enum Source<'a> {
+    Host(real::InputStream, PhantomData<&'a ()>),
+    #[cfg(not(target_arch = "wasm32"))]
+    Fake(crate::testing::Feed<'a>),
+}
+
+/// What there is of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes; not none.
+    Bytes(Vec<u8>),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+impl Input<'_> {
+    /// Takes what is there, at most this many bytes.
+    ///
+    /// # Errors
+    /// When the stream failed.
+    pub fn take(&mut self, most: usize) -> io::Result<Piece> {
+        match &mut self.0 {
+            Source::Host(stream, _) => real::take(stream, most),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Fake(feed) => Ok(feed.take(most)),
+        }
+    }
+
+    /// Whether [`Input::take`] has something else to say than [`Piece::Nothing`].
+    pub fn is_ready(&mut self) -> bool {
+        match &mut self.0 {
+            Source::Host(stream, _) => stream.subscribe().ready(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Fake(feed) => feed.is_ready(),
         }
     }
 }
@@ -190,6 +246,10 @@ pub trait WebSocket {
     fn try_receive(&self) -> Result<Option<Message>>;
     /// Takes the next message, waiting for it.
     fn receive(&self) -> Result<Message>;
+    /// Waits until there is a message or the connection has ended, until the input has something, until the terminal
+    /// was resized since it was last asked for its size, or until the time is over, whichever is first. Which it was,
+    /// they say themselves.
+    fn wait(&self, input: Option<&mut Input<'_>>, terminal: Option<Stdio<'_>>, longest: Duration);
 }
 
 /// HTTP, spoken by the host. Capability `net` with the scheme `http` or `https`.

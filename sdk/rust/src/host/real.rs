@@ -8,11 +8,16 @@ use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 use super::Streams;
-use super::{Clock, Files, Http, Log, Process, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket, WebSockets};
+use super::{
+    Clock, Files, Http, Input as Awaited, Log, Piece, Process, Random, Secrets, Settings, Source, Ssh, Stdio, Target,
+    WebSocket, WebSockets,
+};
 use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, settings, ssh, stdio, target, websocket};
 use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::host::wasi::io::error::Error as StreamFailure;
-use crate::bindings::host::wasi::io::streams::{InputStream, OutputStream, StreamError};
+use crate::bindings::host::wasi::io::poll::poll;
+pub(crate) use crate::bindings::host::wasi::io::streams::InputStream;
+use crate::bindings::host::wasi::io::streams::{OutputStream, StreamError};
 use crate::bindings::host::wasi::random::random;
 use crate::error::Result;
 use crate::http::{Arriving, Request, Response};
@@ -160,6 +165,16 @@ impl WebSocket for websocket::Connection {
             self.subscribe().block();
         }
     }
+
+    fn wait(&self, input: Option<&mut Awaited<'_>>, terminal: Option<Stdio<'_>>, longest: Duration) {
+        let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        let mut awaited = vec![self.subscribe(), monotonic_clock::subscribe_duration(nanoseconds)];
+        if let Some(Awaited(Source::Host(stream, _))) = input {
+            awaited.push(stream.subscribe());
+        }
+        awaited.extend(terminal.and_then(Stdio::resource).map(stdio::Stdio::subscribe_resize));
+        poll(&awaited.iter().collect::<Vec<_>>());
+    }
 }
 
 impl Http for Host {
@@ -224,6 +239,16 @@ pub(crate) struct Input(pub(crate) InputStream);
 impl io::Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         read(&self.0, buffer)
+    }
+}
+
+/// Takes the bytes that are there.
+pub(crate) fn take(stream: &InputStream, most: usize) -> io::Result<Piece> {
+    match stream.read(u64::try_from(most).unwrap_or(u64::MAX)) {
+        Ok(bytes) if bytes.is_empty() => Ok(Piece::Nothing),
+        Ok(bytes) => Ok(Piece::Bytes(bytes)),
+        Err(StreamError::Closed) => Ok(Piece::End),
+        Err(StreamError::LastOperationFailed(error)) => Err(failed(&error)),
     }
 }
 

@@ -25,3 +25,4 @@ pub use calls::Call;
 pub use fake::FakeHost;
 pub use launch::{launch, session};
 pub use stdio::FakeStdio;
+pub(crate) use stdio::Feed;

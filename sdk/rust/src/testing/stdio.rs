@@ -1,15 +1,18 @@
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::marker::PhantomData;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 use crate::error::{Error, Result, code};
-use crate::host::Stdio;
+use crate::host::{Piece, Stdio};
 use crate::types::TerminalSize;
 
 /// Standard streams in memory, for tests.
 #[derive(Default)]
 pub struct FakeStdio {
-    size: Option<TerminalSize>,
+    size: Cell<Option<TerminalSize>>,
     streamed: bool,
+    fed: RefCell<Option<Receiver<Vec<u8>>>>,
     input: RefCell<Option<Vec<u8>>>,
     output: RefCell<Vec<u8>>,
     error: RefCell<Vec<u8>>,
@@ -26,14 +29,27 @@ impl FakeStdio {
     /// Makes them a terminal of this size.
     #[must_use]
     pub fn with_terminal(mut self, columns: u16, rows: u16) -> Self {
-        self.size = Some(TerminalSize { columns, rows });
+        self.size = Cell::new(Some(TerminalSize { columns, rows }));
         self
+    }
+
+    /// Resizes the terminal.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        self.size.set(Some(TerminalSize { columns, rows }));
     }
 
     /// Makes the input a stream, whose size nobody knows beforehand.
     #[must_use]
     pub fn streamed(mut self) -> Self {
         self.streamed = true;
+        self
+    }
+
+    /// Makes the input a stream that somebody feeds while the command runs, and that ends with the sender.
+    #[must_use]
+    pub fn fed_by(mut self, pieces: Receiver<Vec<u8>>) -> Self {
+        self.streamed = true;
+        self.fed = RefCell::new(Some(pieces));
         self
     }
 
@@ -53,7 +69,7 @@ impl FakeStdio {
     }
 
     pub(crate) fn terminal(&self) -> Option<TerminalSize> {
-        self.size
+        self.size.get()
     }
 
     pub(crate) fn input_size(&self) -> Option<u64> {
@@ -64,7 +80,16 @@ impl FakeStdio {
     }
 
     pub(crate) fn take_input(&self) -> Result<Vec<u8>> {
-        self.input.borrow_mut().take().ok_or_else(|| taken("stdio.stdin"))
+        let mut input = self.input.borrow_mut().take().ok_or_else(|| taken("stdio.stdin"))?;
+        if let Some(pieces) = self.fed.take() {
+            input.extend(pieces.into_iter().flatten());
+        }
+        Ok(input)
+    }
+
+    pub(crate) fn feed(&self) -> Result<Feed<'_>> {
+        let there = self.input.borrow_mut().take().ok_or_else(|| taken("stdio.stdin"))?;
+        Ok(Feed { there, more: self.fed.take(), stdio: PhantomData })
     }
 
     pub(crate) fn output(&self) -> Result<Sink<'_>> {
@@ -73,6 +98,37 @@ impl FakeStdio {
 
     pub(crate) fn error(&self) -> Result<Sink<'_>> {
         take(&self.error_taken, "stdio.stderr").map(|()| Sink(&self.error))
+    }
+}
+
+/// An input that is taken without waiting.
+pub(crate) struct Feed<'a> {
+    there: Vec<u8>,
+    more: Option<Receiver<Vec<u8>>>,
+    stdio: PhantomData<&'a FakeStdio>,
+}
+
+impl Feed<'_> {
+    pub(crate) fn take(&mut self, most: usize) -> Piece {
+        if !self.is_ready() {
+            return Piece::Nothing;
+        }
+        if self.there.is_empty() {
+            return Piece::End;
+        }
+        let rest = self.there.split_off(most.min(self.there.len()));
+        Piece::Bytes(std::mem::replace(&mut self.there, rest))
+    }
+
+    pub(crate) fn is_ready(&mut self) -> bool {
+        while self.there.is_empty() && let Some(more) = &self.more {
+            match more.try_recv() {
+                Ok(piece) => self.there = piece,
+                Err(TryRecvError::Disconnected) => self.more = None,
+                Err(TryRecvError::Empty) => return false,
+            }
+        }
+        true
     }
 }
 

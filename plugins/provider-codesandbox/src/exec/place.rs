@@ -1,0 +1,158 @@
+//! A command's folder in the sandbox, from its making to its end.
+
+use std::time::Duration;
+
+use pcoder_sdk::host::ProviderHost;
+use pcoder_sdk::{Error, Level, Result, code, text};
+use serde_json::json;
+
+use super::OPERATION;
+use super::scripts::{ABORT, STOP, Script, Scripts, Stdin};
+use crate::pitcher::Agent;
+use crate::session;
+
+/// After how long without a word from here the command ends, in seconds. It may wait that long for who takes its output.
+const LEASE: u32 = 90;
+/// How often a word is sent.
+const RENEW: Duration = Duration::from_secs(10);
+
+/// The folder, and the connection to the agent of its sandbox.
+pub(super) struct Place<'a> {
+    pub(super) agent: Agent<'a>,
+    pub(super) dir: String,
+    home: String,
+    renewed: Duration,
+    leases: u64,
+}
+
+impl<'a> Place<'a> {
+    /// Makes one with what `fill` puts there; in a new one if the connection breaks off meanwhile, because nothing has
+    /// run yet.
+    pub(super) fn make<T>(
+        host: ProviderHost<'a>,
+        id: &str,
+        home: &str,
+        mut fill: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let mut again = true;
+        loop {
+            let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
+            let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
+            let mut place = Self { agent, dir, home: home.to_owned(), renewed: Duration::ZERO, leases: 0 };
+            match fill(&mut place) {
+                Ok(filled) => return Ok((place, filled)),
+                Err(_) if place.agent.is_cut() && again => again = false,
+                Err(error) => {
+                    place.remove();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn scripts(&self) -> Scripts<'_> {
+        Scripts { dir: &self.dir, home: &self.home, lease: LEASE }
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
+    }
+
+    /// Makes the folder.
+    pub(super) fn prepare(&mut self, stdin: Stdin) -> Result<()> {
+        let command = self.scripts().prepare(stdin);
+        match self.agent.helper(&command)? {
+            (0, _) => Ok(()),
+            (_, said) => {
+                let said = text::tail(said.as_bytes(), 1, 200);
+                let message = format!("no folder for the command could be made in the sandbox: {said}");
+                Err(Error::new(code::PROCESS, OPERATION, message).subject(&self.dir))
+            }
+        }
+    }
+
+    /// Writes the command's files.
+    pub(super) fn write(&mut self, script: &Script, run: &str, input: Option<&[u8]>) -> Result<()> {
+        let mut files = vec![("script", script.script.as_bytes()), ("run", run.as_bytes())];
+        files.extend(script.user.as_deref().map(|user| ("user", user.as_bytes())));
+        files.extend(input.map(|input| ("input", input)));
+        let mut sent = Vec::new();
+        for (name, content) in files {
+            sent.push(self.agent.send_file(&self.path(name), content)?);
+        }
+        sent.into_iter().try_for_each(|id| self.agent.reply(id, "fs/writeFile").map(drop))
+    }
+
+    /// Says that somebody waits for the command, where it is time to.
+    pub(super) fn renew(&mut self) -> Result<()> {
+        let now = self.agent.host.clock().monotonic();
+        if self.leases > 0 && now.saturating_sub(self.renewed) < RENEW {
+            return Ok(());
+        }
+        self.renewed = now;
+        self.leases += 1;
+        let lease = self.leases.to_string();
+        self.lease(lease.as_bytes())
+    }
+
+    fn lease(&mut self, lease: &[u8]) -> Result<()> {
+        let id = self.agent.send_file(&self.path("lease"), lease)?;
+        self.agent.forget(id);
+        Ok(())
+    }
+
+    /// Ends the command. How it ended is told as if it had ended by itself.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        // No later word takes it back.
+        self.renewed = Duration::MAX;
+        self.lease(STOP)
+    }
+
+    /// Connects anew.
+    pub(super) fn reconnect(&mut self) -> Result<()> {
+        let id = self.agent.sandbox.clone();
+        let (agent, _) = session::open(self.agent.host, OPERATION, &id, &json!({}))?;
+        self.agent = agent;
+        self.agent.host.log().log(Level::Warn, &format!("{id}: the connection broke off, and was made anew"));
+        Ok(())
+    }
+
+    /// Leaves the command, which is ended.
+    pub(super) fn abandon(&mut self, error: Error) -> Error {
+        if self.agent.is_cut() {
+            // Its guard ends it.
+            return error;
+        }
+        if let Err(left) = self.agent.write_file(&self.path("lease"), ABORT) {
+            self.note(&left);
+        }
+        error
+    }
+
+    /// Removes the folder. Whether that works decides nothing.
+    pub(super) fn remove(&mut self) {
+        if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
+            self.note(&error);
+        }
+    }
+
+    /// Ends a shell of this call. Whether that works decides nothing.
+    pub(super) fn terminate(&mut self, shell: &str) {
+        if let Err(error) = self.agent.terminate(shell) {
+            self.note(&error);
+        }
+    }
+
+    fn note(&self, error: &Error) {
+        self.agent.host.log().log(Level::Debug, &error.line());
+    }
+}
+
+impl Place<'_> {
+    /// Starts a follower of one of the files.
+    pub(super) fn follow(&mut self, name: &str, from: u64) -> Result<String> {
+        let command = self.scripts().follow(name, from);
+        let id = self.agent.send_shell(&command, None)?;
+        Ok(self.agent.started(id)?.id)
+    }
+}
