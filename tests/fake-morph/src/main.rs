@@ -57,6 +57,9 @@ mod program {
         /// A variable of commands, `NAME=VALUE`; may be repeated.
         #[arg(long, value_parser = variable)]
         env: Vec<(String, String)>,
+        /// A folder of this machine with programs, and where instances see it: POINT=FOLDER.
+        #[arg(long, value_parser = variable)]
+        share: Vec<(String, String)>,
         /// A fault as JSON, as `POST /__fake/faults` takes it; may be repeated.
         #[arg(long, value_parser = fault)]
         fault: Vec<Fault>,
@@ -88,6 +91,7 @@ mod program {
             snapshots: args.snapshot.iter().map(seed).collect(),
             folders: args.folder,
             environment: args.env,
+            shared: args.share.into_iter().map(|(point, folder)| (folder.into(), point)).collect(),
             exec: match args.exec {
                 Exec::Joined => ExecReading::Joined,
                 Exec::Strict => ExecReading::Strict,

@@ -63,7 +63,9 @@ fn a_nul_is_refused_before_anything_is_asked() {
     let world = World::new();
     let id = world.boot();
     let before = world.fake.requests().len();
-    for spec in [CommandSpec::argv("a\0b", ["x"]), CommandSpec::shell("x\0"), CommandSpec::argv("a", ["b"]).with_env("A=B", "")] {
+    for spec in
+        [CommandSpec::argv("a\0b", ["x"]), CommandSpec::shell("x\0"), CommandSpec::argv("a", ["b"]).with_env("A=B", "")]
+    {
         assert_eq!(code(world.exec(&id, spec, b"")), "invalid");
     }
     assert_eq!(world.fake.requests().len(), before);
@@ -224,8 +226,14 @@ fn messages_may_come_in_any_order() {
 fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once() {
     let world = World::new();
     let id = world.boot();
-    let methods =
-        [("client/join", 1), ("shell/create", 3), ("fs/writeFile", 3), ("fs/stat", 2), ("fs/readFile", 2), ("shell/terminate", 1)];
+    let methods = [
+        ("client/join", 1),
+        ("shell/create", 3),
+        ("fs/writeFile", 3),
+        ("fs/stat", 2),
+        ("fs/readFile", 2),
+        ("shell/terminate", 1),
+    ];
     for (method, times) in methods {
         for skip in 0..times {
             for what in ["drop-before", "drop-after", "close:1011"] {
@@ -319,7 +327,8 @@ fn commands_run_side_by_side() {
             scope.spawn(move || {
                 for round in 0..2 {
                     let text = format!("{turn} {round} {}", "z".repeat(100_000));
-                    let output = world.exec(id, CommandSpec::shell("cat; cat >&2 <<E\nerr\nE"), text.as_bytes()).unwrap();
+                    let output =
+                        world.exec(id, CommandSpec::shell("cat; cat >&2 <<E\nerr\nE"), text.as_bytes()).unwrap();
                     assert_eq!((output.text(), output.stderr), (text, b"err\n".to_vec()));
                 }
             });

@@ -59,7 +59,9 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
     long.ttl_seconds = Some(86_401);
     let mut image = options();
     image.image = Some("../admin".to_owned());
-    for (options, expected) in [(unknown, "invalid"), (terminated, "unsupported"), (long, "invalid"), (image, "invalid")] {
+    for (options, expected) in
+        [(unknown, "invalid"), (terminated, "unsupported"), (long, "invalid"), (image, "invalid")]
+    {
         assert_eq!(code(CodeSandbox.boot(host.provider(), options)), expected);
     }
     assert_eq!(code(CodeSandbox.get(host.provider(), "../x")), "not-found");
