@@ -48,9 +48,12 @@ impl<'a> Lifecycle<'a> {
         match options.ttl_action.as_deref() {
             None | Some("stop") => {}
             Some("terminate") => {
-                return Err(Error::unsupported(OPERATION, "at the end of its time a sandbox hibernates, and is not ended")
-                    .subject("ttl-action")
-                    .hint("take `stop`, and terminate it yourself"));
+                return Err(Error::unsupported(
+                    OPERATION,
+                    "at the end of its time a sandbox hibernates, and is not ended",
+                )
+                .subject("ttl-action")
+                .hint("take `stop`, and terminate it yourself"));
             }
             Some(other) => return Err(Error::invalid(OPERATION, "this is `stop` or `terminate`").subject(other)),
         }
@@ -266,8 +269,8 @@ impl<'a> Lifecycle<'a> {
             return Err(Error::invalid(OPERATION, "a port is a number from 1 to 65535").subject(id));
         }
         let record = self.find(OPERATION, id)?;
-        let domain = setting(self.host, "preview")
-            .ok_or_else(|| Error::invalid(OPERATION, "the setting `preview` is empty"))?;
+        let domain =
+            setting(self.host, "preview").ok_or_else(|| Error::invalid(OPERATION, "the setting `preview` is empty"))?;
         let url = format!("https://{id}-{port}.{domain}");
         if record.number("privacy")? != 2 {
             return Ok(url);

@@ -28,7 +28,8 @@ pub(crate) fn explain(error: Error, response: &Response, now_ms: u64) -> Error {
             continue;
         }
         let error = error.hint(format!("the plan's {what} of this hour are used up"));
-        return match (error.retry_after_ms, response.header(reset).and_then(|reset| wait(reset, now(response, now_ms)))) {
+        return match (error.retry_after_ms, response.header(reset).and_then(|reset| wait(reset, now(response, now_ms))))
+        {
             (None, Some(wait)) => error.retry_after(wait),
             _ => error,
         };

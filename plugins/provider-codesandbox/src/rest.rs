@@ -72,7 +72,9 @@ impl<'a> Api<'a> {
             error.message = format!("{}: {said}", error.message);
         }
         Err(match copy.status {
-            401 => error.hint("make a key on https://codesandbox.io/t/api and `pcoder config set secrets.CSB_API_KEY REFERENCE`"),
+            401 => error.hint(
+                "make a key on https://codesandbox.io/t/api and `pcoder config set secrets.CSB_API_KEY REFERENCE`",
+            ),
             402 => error.hint("the workspace has no credits left: see its billing on codesandbox.io"),
             403 => error.hint(
                 "the key of `secrets.CSB_API_KEY` needs the scopes sandbox_create, sandbox_edit_code, sandbox_read and \
@@ -159,11 +161,8 @@ impl Data {
     /// The elements of a list.
     pub(crate) fn list(&self, field: &str) -> Result<Vec<Self>> {
         let list = self.needed(field)?.as_array().ok_or_else(|| self.wrong(field, "is no list"))?;
-        let element = |value: &Value| Self {
-            value: value.clone(),
-            operation: self.operation,
-            subject: self.subject.clone(),
-        };
+        let element =
+            |value: &Value| Self { value: value.clone(), operation: self.operation, subject: self.subject.clone() };
         Ok(list.iter().map(element).collect())
     }
 
@@ -234,7 +233,10 @@ mod tests {
         assert_eq!(data.number("b.c"), Ok(3));
         for field in ["a", "b.x", "c"] {
             let error = data.text(field).unwrap_err();
-            assert_eq!((error.code.as_str(), error.message), ("server", format!("the answer's field `{field}` is missing")));
+            assert_eq!(
+                (error.code.as_str(), error.message),
+                ("server", format!("the answer's field `{field}` is missing"))
+            );
         }
         assert!(data.text("d").is_err() && data.text("b.c").is_err());
         assert!(data.about("a").is_err());

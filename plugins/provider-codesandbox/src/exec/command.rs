@@ -120,8 +120,7 @@ impl<'a> Running<'a> {
         })?;
         let feeder = stream.zip(feeder).map(|(input, shell)| Feeder::new(input, shell));
         let (ended, looked) = (None, host.clock().monotonic());
-        let mut running =
-            Self { place, main: None, out, err, feeder, ended, unwatched: false, looked, stopped: None };
+        let mut running = Self { place, main: None, out, err, feeder, ended, unwatched: false, looked, stopped: None };
         match running.start() {
             Err(_) if running.place.agent.is_cut() => {
                 running.reconnect()?;
@@ -168,7 +167,8 @@ impl<'a> Running<'a> {
             Ok(text) => {
                 let code = String::from_utf8_lossy(&text).trim().parse();
                 code.map(Some).map_err(|_| {
-                    Error::new(code::INTEGRITY, OPERATION, "the command's code cannot be read").subject(self.place.path("rc"))
+                    Error::new(code::INTEGRITY, OPERATION, "the command's code cannot be read")
+                        .subject(self.place.path("rc"))
                 })
             }
             Err(error) if error.code == code::NOT_FOUND => Ok(None),

@@ -268,7 +268,8 @@ mod tests {
             let folder = Folder::new();
             sh(shell, &folder.scripts().prepare(Stdin::None));
             let spec = CommandSpec::shell("sleep 600 & sleep 600; echo survived");
-            fs::write(folder.path("script"), folder.scripts().script(&spec, Some(Stdin::None)).unwrap().script).unwrap();
+            fs::write(folder.path("script"), folder.scripts().script(&spec, Some(Stdin::None)).unwrap().script)
+                .unwrap();
             fs::write(folder.path("run"), folder.scripts().run(None)).unwrap();
             fs::write(folder.path("lease"), STOP).unwrap();
             let output = Process::new(shell).arg(folder.path("run")).stdin(Stdio::null()).output().unwrap();

@@ -76,16 +76,8 @@ impl<'a> Session<'a> {
         let id = place.agent.send_shell(&command, Some(size))?;
         let started = place.agent.started(id)?;
         let screen = Screen::new(mark);
-        let mut session = Self {
-            stdio,
-            input: Some(input),
-            output,
-            shell: started.id,
-            size,
-            typed: Vec::new(),
-            screen,
-            ended: None,
-        };
+        let mut session =
+            Self { stdio, input: Some(input), output, shell: started.id, size, typed: Vec::new(), screen, ended: None };
         if let Some(code) = started.ended {
             session.end(place, code)?;
         }

@@ -83,7 +83,9 @@ impl<'a> Files<'a> {
 
     fn refuse_folder(&self, agent: &mut Agent<'_>) -> Result<()> {
         match agent.stat(&self.path)? {
-            Some((Kind::Folder, _)) => Err(Error::invalid(self.operation, "this is a folder, not a file").subject(&self.path)),
+            Some((Kind::Folder, _)) => {
+                Err(Error::invalid(self.operation, "this is a folder, not a file").subject(&self.path))
+            }
             _ => Ok(()),
         }
     }

@@ -19,9 +19,8 @@ pub(crate) fn download(
     with_folder(agent, |agent, folder| {
         let (start, length) = (from.saturating_add(1), size.saturating_sub(from));
         let file = shell::quote(path);
-        let split = format!(
-            "[ -r {file} ] && tail -c +{start} {file} | head -c {length} | split -a 4 -b {FRAME} - {folder}/"
-        );
+        let split =
+            format!("[ -r {file} ] && tail -c +{start} {file} | head -c {length} | split -a 4 -b {FRAME} - {folder}/");
         done(agent, path, &split)?;
         let mut names = agent.names(folder)?;
         names.sort_unstable();

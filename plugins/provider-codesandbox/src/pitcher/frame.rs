@@ -174,10 +174,9 @@ mod tests {
         assert_eq!(request("setup/get", &[], 1, &plain).unwrap(), setup);
         let read = hex("83a66d6574686f64ab66732f7265616446696c65a6706172616d7381a470617468a162a2696406");
         assert_eq!(request("fs/readFile", &[("path", Param::Text("b"))], 6, &plain).unwrap(), read);
-        let write = hex(
-            "83a66d6574686f64ac66732f777269746546696c65a6706172616d7384a470617468a162a7636f6e74656e74c40200ff
-             a6637265617465c3a96f7665727772697465c3a2696405",
-        );
+        let write =
+            hex("83a66d6574686f64ac66732f777269746546696c65a6706172616d7384a470617468a162a7636f6e74656e74c40200ff
+             a6637265617465c3a96f7665727772697465c3a2696405");
         let params = [
             ("path", Param::Text("b")),
             ("content", Param::Bytes(&[0, 0xff])),
@@ -230,11 +229,8 @@ mod tests {
     fn replies_and_notifications_are_told_apart() {
         let reply = map(&[("id", 3.into()), ("method", "m".into()), ("status", 0.into()), ("result", Value::Nil)]);
         assert_eq!(decode(&encoded(&reply)), Ok(Incoming::Reply { id: 3, result: Ok(Value::Nil) }));
-        let error = map(&[
-            ("code", 102.into()),
-            ("message", "No such file".into()),
-            ("data", map(&[("errno", 2.into())])),
-        ]);
+        let error =
+            map(&[("code", 102.into()), ("message", "No such file".into()), ("data", map(&[("errno", 2.into())]))]);
         let failed = map(&[("id", 3.into()), ("error", error)]);
         let failure = Failure { code: 102, message: "No such file".to_owned(), errno: Some(2) };
         assert_eq!(decode(&encoded(&failed)), Ok(Incoming::Reply { id: 3, result: Err(failure) }));

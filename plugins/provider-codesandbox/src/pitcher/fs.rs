@@ -3,8 +3,8 @@
 use pcoder_sdk::{Error, Result, code};
 use rmpv::Value;
 
-use super::frame::{Param, field};
 use super::Agent;
+use super::frame::{Param, field};
 
 /// How much content one message carries. The largest message that the agent takes is not documented; the host takes 16
 /// MiB.
@@ -59,7 +59,9 @@ impl Agent<'_> {
     pub(crate) fn size(&mut self, path: &str) -> Result<u64> {
         match self.stat(path)? {
             Some((Kind::File(size), _)) => Ok(size),
-            Some((Kind::Folder, _)) => Err(Error::invalid(self.operation, "this is a folder, not a file").subject(path)),
+            Some((Kind::Folder, _)) => {
+                Err(Error::invalid(self.operation, "this is a folder, not a file").subject(path))
+            }
             None => Err(Error::new(code::NOT_FOUND, self.operation, "there is no such file").subject(path)),
         }
     }
@@ -110,7 +112,8 @@ pub(super) fn number(value: &Value, name: &str) -> Option<u64> {
     let value = field(value, name)?;
     // JavaScript's numbers may come as floating-point ones.
     value.as_u64().or_else(|| {
-        let float = value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(float))?;
+        let float =
+            value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(float))?;
         format!("{float:.0}").parse().ok()
     })
 }

@@ -222,8 +222,12 @@ impl<'a> Agent<'a> {
         }
         if matches!(error.code.as_str(), code::UNAVAILABLE | code::NETWORK) {
             self.broken = true;
-            return Error::new(code::UNAVAILABLE, self.operation, format!("the sandbox's agent is gone: {}", error.message))
-                .subject(&self.sandbox);
+            return Error::new(
+                code::UNAVAILABLE,
+                self.operation,
+                format!("the sandbox's agent is gone: {}", error.message),
+            )
+            .subject(&self.sandbox);
         }
         error.during(self.operation)
     }

@@ -18,11 +18,19 @@ const HELPER_OUTPUT: usize = 4096;
 /// Something happened to a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    Output { shell: String, text: String },
+    Output {
+        shell: String,
+        text: String,
+    },
     /// Its command has ended; the code is missing where nobody knows it.
-    Exit { shell: String, code: Option<i32> },
+    Exit {
+        shell: String,
+        code: Option<i32>,
+    },
     /// Somebody ended it.
-    Terminated { shell: String },
+    Terminated {
+        shell: String,
+    },
 }
 
 /// A shell that was created.

@@ -13,7 +13,13 @@ fn write(host: &RealHost, id: &str, path: &str, content: &[u8], options: WriteOp
     CodeSandbox.write_file(host.provider(), id, path, content, options)
 }
 
-fn write_atomic(host: &RealHost, id: &str, path: &str, content: &[u8], options: WriteOptions) -> pcoder_sdk::Result<()> {
+fn write_atomic(
+    host: &RealHost,
+    id: &str,
+    path: &str,
+    content: &[u8],
+    options: WriteOptions,
+) -> pcoder_sdk::Result<()> {
     CodeSandbox.write_file_atomic(host.provider(), id, path, content, options)
 }
 
@@ -23,7 +29,9 @@ fn a_file_comes_back_byte_for_byte() {
     let id = world.boot();
     let host = world.host();
     let content: Vec<u8> = (0..=255).collect();
-    for (path, mode) in [("~/x y/it's", Some(0o600)), ("~/-n", Some(0o444)), ("~/\"$(x)\"\n", None), ("~/é", Some(0o755))] {
+    for (path, mode) in
+        [("~/x y/it's", Some(0o600)), ("~/-n", Some(0o444)), ("~/\"$(x)\"\n", None), ("~/é", Some(0o755))]
+    {
         for atomic in [false, true] {
             let options = WriteOptions { create_parents: true, mode };
             let written = if atomic { write_atomic } else { write };
@@ -152,7 +160,8 @@ fn a_connection_that_breaks_off_is_made_anew() {
         for what in ["drop-before", "drop-after", "close:1001"] {
             world.fault(&format!("{method}={what}"));
             let options = WriteOptions::plain().with_parents().with_mode(0o600);
-            write_atomic(&host, &id, "~/d/x", what.as_bytes(), options).unwrap_or_else(|error| panic!("{method} {what}: {error:?}"));
+            write_atomic(&host, &id, "~/d/x", what.as_bytes(), options)
+                .unwrap_or_else(|error| panic!("{method} {what}: {error:?}"));
             assert_eq!(read(&host, &id, "~/d/x").unwrap(), what.as_bytes(), "{method}");
             world.fake.faults().clear();
         }

@@ -33,7 +33,6 @@ pub(crate) struct RealHost {
     patience: Duration,
     /// Where WebSockets may lead; anywhere without.
     allowed: Option<String>,
-    lines: RefCell<Vec<String>>,
     shared: Rc<Shared>,
 }
 
@@ -70,7 +69,6 @@ impl RealHost {
             begun: Instant::now(),
             patience: Duration::from_secs(30),
             allowed: None,
-            lines: RefCell::default(),
             shared: Rc::default(),
         };
         host.secret(KEY, key)
@@ -104,10 +102,6 @@ impl RealHost {
     /// Sets what is called while a call waits.
     pub(crate) fn while_waiting(&self, hook: impl FnMut() + 'static) {
         *self.shared.hook.borrow_mut() = Some(Box::new(hook));
-    }
-
-    pub(crate) fn logged(&self) -> Vec<String> {
-        self.lines.borrow().clone()
     }
 }
 
@@ -314,9 +308,7 @@ impl Random for RealHost {
 }
 
 impl Log for RealHost {
-    fn log(&self, _level: Level, message: &str) {
-        self.lines.borrow_mut().push(message.to_owned());
-    }
+    fn log(&self, _: Level, _: &str) {}
 }
 
 /// What no provider of the cloud asks for.

@@ -59,7 +59,9 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
     long.ttl_seconds = Some(86_401);
     let mut image = options();
     image.image = Some("../admin".to_owned());
-    for (options, expected) in [(unknown, "invalid"), (terminated, "unsupported"), (long, "invalid"), (image, "invalid")] {
+    for (options, expected) in
+        [(unknown, "invalid"), (terminated, "unsupported"), (long, "invalid"), (image, "invalid")]
+    {
         assert_eq!(code(CodeSandbox.boot(host.provider(), options)), expected);
     }
     assert_eq!(code(CodeSandbox.get(host.provider(), "../x")), "not-found");
@@ -75,6 +77,8 @@ fn a_fresh_boot_is_ready_when_its_set_up_is_over() {
         let setup = vec![step("first", "echo 1 >>steps"), step("second", "sleep 1; echo 2 >>steps")];
         let world = World::with(Options { setup, late_setup, ..Options::default() });
         let id = world.boot();
+        // The stand-in tells late, too, that the fork's set-up is over.
+        world.printed(&id, "sleep 0.5");
         world.shutdown(&id);
         let host = world.host();
         let resumed = CodeSandbox.resume(host.provider(), &id).unwrap();

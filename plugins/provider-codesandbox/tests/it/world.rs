@@ -92,14 +92,7 @@ pub(crate) fn exec_on(host: &RealHost, id: &str, spec: CommandSpec, stdio: FakeS
 }
 
 pub(crate) fn options() -> BootOptions {
-    BootOptions {
-        image: None,
-        name: None,
-        ttl_seconds: None,
-        ttl_action: None,
-        project: None,
-        options: Vec::new(),
-    }
+    BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options: Vec::new() }
 }
 
 /// The code of what must fail.

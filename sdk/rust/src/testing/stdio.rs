@@ -121,7 +121,9 @@ impl Feed<'_> {
     }
 
     pub(crate) fn is_ready(&mut self) -> bool {
-        while self.there.is_empty() && let Some(more) = &self.more {
+        while self.there.is_empty()
+            && let Some(more) = &self.more
+        {
             match more.try_recv() {
                 Ok(piece) => self.there = piece,
                 Err(TryRecvError::Disconnected) => self.more = None,
