@@ -23,6 +23,8 @@ pub(super) struct Place<'a> {
     home: String,
     renewed: Duration,
     leases: u64,
+    /// The helpers' shells.
+    shells: Vec<String>,
 }
 
 impl<'a> Place<'a> {
@@ -38,12 +40,13 @@ impl<'a> Place<'a> {
         loop {
             let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
             let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
-            let mut place = Self { agent, dir, home: home.to_owned(), renewed: Duration::ZERO, leases: 0 };
+            let (home, renewed, shells) = (home.to_owned(), Duration::ZERO, Vec::new());
+            let mut place = Self { agent, dir, home, renewed, leases: 0, shells };
             match fill(&mut place) {
                 Ok(filled) => return Ok((place, filled)),
                 Err(_) if place.agent.is_cut() && again => again = false,
                 Err(error) => {
-                    place.remove();
+                    place.close();
                     return Err(error);
                 }
             }
@@ -117,26 +120,34 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Leaves the command, which is ended.
-    pub(super) fn abandon(&mut self, error: Error) -> Error {
+    /// Leaves the command, which is ended where it was begun.
+    pub(super) fn abandon(&mut self, error: Error, has_ended: bool) -> Error {
         if self.agent.is_cut() {
             // Its guard ends it.
             return error;
         }
-        if let Err(left) = self.agent.write_file(&self.path("lease"), ABORT) {
-            self.note(&left);
+        let begun = self.path("started");
+        let left = self.agent.write_file(&self.path("lease"), ABORT).and_then(|()| self.agent.stat(&begun));
+        match left {
+            // The guard is gone, or never came.
+            Ok(begun) if has_ended || begun.is_none() => self.close(),
+            Ok(_) => {}
+            Err(left) => self.note(&left),
         }
         error
     }
 
-    /// Removes the folder. Whether that works decides nothing.
-    pub(super) fn remove(&mut self) {
+    /// Ends what helped the command and removes the folder. Whether that works decides nothing.
+    pub(super) fn close(&mut self) {
+        for shell in std::mem::take(&mut self.shells) {
+            self.terminate(&shell);
+        }
         if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
             self.note(&error);
         }
     }
 
-    /// Ends a shell of this call. Whether that works decides nothing.
+    /// Ends a helper's shell. Whether that works decides nothing.
     pub(super) fn terminate(&mut self, shell: &str) {
         if let Err(error) = self.agent.terminate(shell) {
             self.note(&error);
@@ -146,13 +157,23 @@ impl<'a> Place<'a> {
     fn note(&self, error: &Error) {
         self.agent.host.log().log(Level::Debug, &error.line());
     }
-}
 
-impl Place<'_> {
     /// Starts a follower of one of the files.
     pub(super) fn follow(&mut self, name: &str, from: u64) -> Result<String> {
         let command = self.scripts().follow(name, from);
-        let id = self.agent.send_shell(&command, None)?;
-        Ok(self.agent.started(id)?.id)
+        self.assist(&command)
+    }
+
+    /// Starts the shell that feeds the command's pipe.
+    pub(super) fn feed(&mut self) -> Result<String> {
+        let command = self.scripts().feed();
+        self.assist(&command)
+    }
+
+    fn assist(&mut self, command: &str) -> Result<String> {
+        let id = self.agent.send_shell(command, None)?;
+        let shell = self.agent.started(id)?.id;
+        self.shells.push(shell.clone());
+        Ok(shell)
     }
 }

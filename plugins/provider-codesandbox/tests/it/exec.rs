@@ -141,6 +141,29 @@ fn a_command_need_not_read_its_input() {
 }
 
 #[test]
+fn a_command_whose_output_nobody_takes_is_ended() {
+    let world = World::new();
+    let id = world.boot();
+    let stdio = FakeStdio::new("").closed_after(10);
+    let output = exec_on(&world.host(), &id, CommandSpec::shell("echo begin; sleep 1; exec yes"), stdio).unwrap();
+    assert_eq!((output.status, output.text().as_str()), (ExitStatus::Exited(143), "begin\n"));
+    assert_eq!(world.printed(&id, "ls -A /tmp | wc -l; ps -e | grep -c yes || true"), "1\n0\n");
+}
+
+#[test]
+fn a_command_that_cannot_be_waited_for_is_ended() {
+    let world = World::new();
+    let id = world.boot();
+    world.fault("shell/create=missing:shellId,skip=3");
+    let error = failure(world.exec(&id, CommandSpec::shell("echo $$ >~/pid; exec sleep 600"), b""));
+    assert_eq!(error.code, "server");
+    // It may have begun before it was given up. Then its guard ends it, and removes its folder.
+    let gone = "while ls -A /tmp | grep -v \"$(basename \"$(dirname \"$(readlink /proc/self/fd/1)\")\")\"; do sleep 0.1; done; \
+                ! test -e ~/pid || ! kill -0 \"$(cat ~/pid)\" 2>/dev/null && echo gone";
+    assert!(world.printed(&id, gone).ends_with("gone\n"));
+}
+
+#[test]
 fn a_terminal_is_a_terminal() {
     let world = World::new();
     let id = world.boot();

@@ -12,6 +12,7 @@ use crate::types::TerminalSize;
 pub struct FakeStdio {
     size: Cell<Option<TerminalSize>>,
     streamed: bool,
+    most: Option<usize>,
     fed: RefCell<Option<Receiver<Vec<u8>>>>,
     input: RefCell<Option<Vec<u8>>>,
     output: RefCell<Vec<u8>>,
@@ -50,6 +51,13 @@ impl FakeStdio {
     pub fn fed_by(mut self, pieces: Receiver<Vec<u8>>) -> Self {
         self.streamed = true;
         self.fed = RefCell::new(Some(pieces));
+        self
+    }
+
+    /// Nobody takes the output any more: writing it is a broken pipe once this many bytes were taken.
+    #[must_use]
+    pub fn closed_after(mut self, bytes: usize) -> Self {
+        self.most = Some(bytes);
         self
     }
 
@@ -93,11 +101,11 @@ impl FakeStdio {
     }
 
     pub(crate) fn output(&self) -> Result<Sink<'_>> {
-        take(&self.output_taken, "stdio.stdout").map(|()| Sink(&self.output))
+        take(&self.output_taken, "stdio.stdout").map(|()| Sink(&self.output, self.most))
     }
 
     pub(crate) fn error(&self) -> Result<Sink<'_>> {
-        take(&self.error_taken, "stdio.stderr").map(|()| Sink(&self.error))
+        take(&self.error_taken, "stdio.stderr").map(|()| Sink(&self.error, None))
     }
 }
 
@@ -142,10 +150,13 @@ fn taken(operation: &str) -> Error {
     Error::new(code::CONFLICT, operation, "the stream was taken before")
 }
 
-pub(crate) struct Sink<'a>(&'a RefCell<Vec<u8>>);
+pub(crate) struct Sink<'a>(&'a RefCell<Vec<u8>>, Option<usize>);
 
 impl io::Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1.is_some_and(|most| self.0.borrow().len() + bytes.len() > most) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.0.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
     }
