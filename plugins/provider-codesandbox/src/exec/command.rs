@@ -12,7 +12,7 @@ use pcoder_sdk::{CommandSpec, Error, ExitStatus, Result, code};
 use super::feeder::Feeder;
 use super::follower::Follower;
 use super::place::Place;
-use super::scripts::Stdin;
+use super::scripts::{BEGUN, Stdin};
 use super::{Feeding, OPERATION, failed};
 use crate::config;
 use crate::files::transfer;
@@ -146,6 +146,11 @@ impl<'a> Running<'a> {
 
     /// It has ended. A code that nobody knows is in its file.
     fn end(&mut self, code: Option<i32>) -> Result<()> {
+        if self.unwatched && code == Some(BEGUN) {
+            // Another shell began it, of which nothing was heard. Its code tells when it has ended.
+            self.main = None;
+            return Ok(());
+        }
         let code = match code {
             Some(code) => code,
             None => self.code()?.ok_or_else(|| {

@@ -126,11 +126,12 @@ impl<'a> Place<'a> {
             // Its guard ends it.
             return error;
         }
+        // Who makes this folder runs the command: if that is this here, nobody does.
         let begun = self.path("started");
-        let left = self.agent.write_file(&self.path("lease"), ABORT).and_then(|()| self.agent.stat(&begun));
+        let left = self.agent.write_file(&self.path("lease"), ABORT).and_then(|()| self.agent.claim(&begun));
         match left {
-            // The guard is gone, or never came.
-            Ok(begun) if has_ended || begun.is_none() => self.close(),
+            // The guard is gone, or never comes.
+            Ok(claimed) if has_ended || claimed => self.close(),
             Ok(_) => {}
             Err(left) => self.note(&left),
         }

@@ -26,6 +26,8 @@ const LOOK: u32 = 2;
 /// The longest script that goes as an argument; Linux takes 128 KiB an argument.
 const LONGEST_ARGUMENT: usize = 100 << 10;
 
+/// The code of a `run` that is not the first one.
+pub(super) const BEGUN: i32 = 125;
 /// The lease that ends the command, for who waits for its end.
 pub(super) const STOP: &[u8] = b"stop";
 /// The lease that ends the command and removes its folder.
@@ -135,7 +137,7 @@ impl Scripts<'_> {
         let end = mark.map(|mark| format!("printf '{}'\n", escaped(mark))).unwrap_or_default();
         // `$$` is the pid of `run` in the guard too, which is then in the group that it ends, and ends it last.
         format!(
-            "mkdir {dir}/started || exit 125\n\
+            "mkdir {dir}/started || exit {BEGUN}\n\
              trap : INT QUIT TERM\n\
              (\n\
              trap '' HUP INT QUIT TERM\n\
