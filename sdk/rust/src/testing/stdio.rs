@@ -165,3 +165,38 @@ impl io::Write for Sink<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn an_input_that_is_fed_says_when_there_is_nothing_yet() {
+        let (sender, pieces) = mpsc::channel();
+        let stdio = FakeStdio::new("ab").fed_by(pieces);
+        assert_eq!(stdio.handle().input_size(), None);
+        let mut input = stdio.handle().input().unwrap();
+        assert!(input.is_ready());
+        assert_eq!(input.take(1).unwrap(), Piece::Bytes(b"a".to_vec()));
+        assert_eq!(input.take(9).unwrap(), Piece::Bytes(b"b".to_vec()));
+        assert!(!input.is_ready());
+        assert_eq!(input.take(9).unwrap(), Piece::Nothing);
+        sender.send(b"c".to_vec()).unwrap();
+        assert_eq!(input.take(9).unwrap(), Piece::Bytes(b"c".to_vec()));
+        drop(sender);
+        assert_eq!(input.take(9).unwrap(), Piece::End);
+        assert!(stdio.handle().stdin().is_err(), "it was taken");
+    }
+
+    #[test]
+    fn an_output_that_nobody_takes_is_a_broken_pipe() {
+        let stdio = FakeStdio::new("").closed_after(3);
+        let mut output = stdio.handle().stdout().unwrap();
+        output.write_all(b"abc").unwrap();
+        assert_eq!(output.write_all(b"d").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(stdio.written(), b"abc");
+    }
+}
