@@ -306,12 +306,15 @@ impl<'a> Running<'a> {
         if size > FRAME as u64 {
             self.await_follower(of_out, size, streams)?;
         }
+        let parts = self.place.path("parts");
         let (output, to) = match of_out {
             true => (&mut self.out, &mut *streams.out),
             false => (&mut self.err, &mut *streams.err),
         };
         if output.passed < size && !output.closed {
-            transfer::download(&mut self.place.agent, &path, output.passed, size, |bytes| output.pass(bytes, to))?;
+            transfer::download(&mut self.place.agent, &parts, &path, output.passed, size, |bytes| {
+                output.pass(bytes, to)
+            })?;
         }
         Ok(())
     }

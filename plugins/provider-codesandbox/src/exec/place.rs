@@ -36,15 +36,18 @@ impl<'a> Place<'a> {
         home: &str,
         mut fill: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let mut again = true;
+        let mut left: Option<String> = None;
         loop {
             let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
             let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
             let (home, renewed, shells) = (home.to_owned(), Duration::ZERO, Vec::new());
             let mut place = Self { agent, dir, home, renewed, leases: 0, shells };
+            if let Some(left) = &left {
+                place.agent.helper(&Scripts::sweep(left))?;
+            }
             match fill(&mut place) {
                 Ok(filled) => return Ok((place, filled)),
-                Err(_) if place.agent.is_cut() && again => again = false,
+                Err(_) if place.agent.is_cut() && left.is_none() => left = Some(place.dir),
                 Err(error) => {
                     place.close();
                     return Err(error);
@@ -145,6 +148,12 @@ impl<'a> Place<'a> {
         }
         if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
             self.note(&error);
+        }
+        if self.agent.is_cut() {
+            let swept = self.reconnect().and_then(|()| self.agent.helper(&Scripts::sweep(&self.dir)));
+            if let Err(error) = swept {
+                self.note(&error);
+            }
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `started` | it was begun, so it is not begun again |
 //! | `rc` | how it ended |
 //! | `lease` | renewed while somebody waits for the command; `stop` and `abort` end it |
+//! | `parts` | pieces of an output that is too large for one message |
 //! | `pid`, `*.pid` | whom the guard ends |
 //!
 //! All of it needs nothing but a POSIX shell with `mkdir`, `rm`, `mv`, `cat`, `sleep` and `kill`. Following the files needs
@@ -63,6 +64,11 @@ impl Scripts<'_> {
         let dir = self.dir;
         let pipe = if stdin == Stdin::Pipe { " && mkfifo input" } else { "" };
         format!("umask 077 && mkdir {dir} && cd {dir} && : >out && : >err{pipe}")
+    }
+
+    /// Ends the helpers of a folder in which no command was begun, and removes it.
+    pub(super) fn sweep(dir: &str) -> String {
+        format!("for f in {dir}/*.pid; do kill -HUP -$(cat $f); done 2>/dev/null; rm -rf {dir}")
     }
 
     /// Prints what one of the files has from a byte on, and what is added to it: base64 in lines, and behind each piece a

@@ -265,9 +265,12 @@ fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once() {
                 world.fault(&format!("{method}={what},skip={skip}"));
                 world.printed_or_cut(&id, method, what);
                 world.fake.faults().clear();
+                assert_eq!(world.printed(&id, "ls -A /tmp | wc -l"), "1\n", "{method} {skip} {what}");
             }
         }
     }
+    // Its own, and no other.
+    assert_eq!(world.printed(&id, "ps -e | grep -c tail"), "2\n");
     for what in ["exit-before-reply", "out-after-exit", "late-reply", "slow:200"] {
         for skip in 0..3 {
             world.fault(&format!("shell/create={what},skip={skip}"));
