@@ -368,3 +368,17 @@ fn commands_run_side_by_side() {
     world.wait_until(|fake| fake.requests().iter().all(|request| request.status.is_some()));
     assert!(world.asked("client/join") >= 16);
 }
+
+#[test]
+fn a_sandbox_does_not_hibernate_under_a_command() {
+    let world = World::new();
+    let host = world.host();
+    let mut wanted = crate::world::options();
+    wanted.options = vec![pcoder_sdk::Setting::new("hibernation-timeout-seconds", "12")];
+    let id = CodeSandbox.boot(host.provider(), wanted).unwrap().id;
+    assert_eq!(world.printed(&id, "sleep 16; echo awake"), "awake\n");
+    assert!(world.asked("system/update") >= 1);
+    let starts = world.fake.requests().into_iter().filter(|request| request.operation == "vm.start");
+    let asked: Vec<_> = starts.map(|start| start.body.unwrap().to_string()).collect();
+    assert_eq!(asked, [r#"{"hibernation_timeout_seconds":12}"#, "{}"], "it was not started again");
+}
