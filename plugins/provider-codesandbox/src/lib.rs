@@ -15,6 +15,7 @@ mod pitcher;
 mod provider;
 mod rest;
 mod session;
+mod tokens;
 
 pub use provider::CodeSandbox;
 

@@ -33,6 +33,8 @@ pub(crate) struct RealHost {
     patience: Duration,
     /// Where WebSockets may lead; anywhere without.
     allowed: Option<String>,
+    /// The plugin's own files.
+    state: RefCell<BTreeMap<String, Vec<u8>>>,
     shared: Rc<Shared>,
 }
 
@@ -69,6 +71,7 @@ impl RealHost {
             begun: Instant::now(),
             patience: Duration::from_secs(30),
             allowed: None,
+            state: RefCell::default(),
             shared: Rc::default(),
         };
         host.secret(KEY, key)
@@ -97,6 +100,11 @@ impl RealHost {
     pub(crate) fn allow(mut self, address: &str) -> Self {
         self.allowed = Some(address.to_owned());
         self
+    }
+
+    /// How many files the plugin keeps.
+    pub(crate) fn files_kept(&self) -> usize {
+        self.state.borrow().len()
     }
 
     /// Sets what is called while a call waits.
@@ -327,16 +335,20 @@ impl Process for RealHost {
 }
 
 impl Files for RealHost {
-    fn read(&self, _: &str, _: &str) -> Result<Vec<u8>> {
-        never("files.read")
+    fn read(&self, root: &str, path: &str) -> Result<Vec<u8>> {
+        assert_eq!(root, "state");
+        let absent = || Error::new(code::NOT_FOUND, "files.read", "there is no such file").subject(path);
+        self.state.borrow().get(path).cloned().ok_or_else(absent)
     }
 
     fn write(&self, _: &str, _: &str, _: &[u8], _: WriteOptions) -> Result<()> {
         never("files.write")
     }
 
-    fn write_atomic(&self, _: &str, _: &str, _: &[u8], _: WriteOptions) -> Result<()> {
-        never("files.write-atomic")
+    fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        assert_eq!((root, options.mode), ("state", Some(0o600)));
+        self.state.borrow_mut().insert(path.to_owned(), content.to_vec());
+        Ok(())
     }
 
     fn list(&self, _: &str, _: &str) -> Result<Vec<Entry>> {
@@ -351,8 +363,10 @@ impl Files for RealHost {
         never("files.rename")
     }
 
-    fn remove(&self, _: &str, _: &str, _: bool) -> Result<()> {
-        never("files.remove")
+    fn remove(&self, root: &str, path: &str, _: bool) -> Result<()> {
+        assert_eq!(root, "state");
+        let absent = || Error::new(code::NOT_FOUND, "files.remove", "there is no such file").subject(path);
+        self.state.borrow_mut().remove(path).map(drop).ok_or_else(absent)
     }
 
     fn create_directory(&self, _: &str, _: &str, _: Option<u32>) -> Result<()> {
