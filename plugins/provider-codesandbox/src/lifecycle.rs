@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{BootOptions, Error, Instance, Level, Result, Setting, code};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::{Machine, home, idle, setting};
-use crate::limits::{time_ms, time_text};
+use crate::limits::time_ms;
 use crate::rest::{Api, Data, is_id};
 use crate::session::{self, Bootup};
+use crate::tokens::Tokens;
 
 /// What sandboxes of ours are marked with.
 const TAG: &str = "pcoder";
@@ -21,9 +22,6 @@ const PAGE: u64 = 50;
 const PAGES: u64 = 1000;
 /// The longest title, in characters.
 const TITLE: usize = 255;
-/// How long a token for a private port is good, in milliseconds: a week.
-const TOKEN: u64 = 7 * 24 * 3600 * 1000;
-
 /// The life of sandboxes.
 pub(crate) struct Lifecycle<'a> {
     host: ProviderHost<'a>,
@@ -258,7 +256,10 @@ impl<'a> Lifecycle<'a> {
     fn end(&self, operation: &'static str, id: &str) -> Result<()> {
         match self.api(operation).again("DELETE", &format!("/vm/{id}"), None) {
             Err(error) if error.code != code::NOT_FOUND => Err(error),
-            _ => Ok(()),
+            _ => {
+                Tokens::new(self.host, operation, id).forget();
+                Ok(())
+            }
         }
     }
 
@@ -275,17 +276,7 @@ impl<'a> Lifecycle<'a> {
         if record.number("privacy")? != 2 {
             return Ok(url);
         }
-        let expires = time_text(self.host.clock().now_ms().saturating_add(TOKEN)).map_or(Value::Null, Value::from);
-        let body = json!({"expires_at": expires});
-        // Not tried again: each time makes a token. One too many is harmless, and its text would be lost.
-        let data = self.api(OPERATION).once("POST", &format!("/sandbox/{id}/tokens"), Some(&body))?;
-        if data.text("sandbox_id")? != id {
-            return Err(data.wrong("sandbox_id", "names another sandbox"));
-        }
-        let token = data.text("token.token")?;
-        if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
-            return Err(data.wrong("token.token", "is no token"));
-        }
+        let token = Tokens::new(self.host, OPERATION, id).get()?;
         Ok(format!("{url}/?preview_token={token}"))
     }
 }

@@ -12,7 +12,7 @@ use pcoder_sdk::{CommandSpec, Error, ExitStatus, Result, code};
 use super::feeder::Feeder;
 use super::follower::Follower;
 use super::place::Place;
-use super::scripts::Stdin;
+use super::scripts::{BEGUN, Stdin};
 use super::{Feeding, OPERATION, failed};
 use crate::config;
 use crate::files::transfer;
@@ -109,11 +109,7 @@ impl<'a> Running<'a> {
                 err.shell = Some(place.follow("err", 0)?);
             }
             let feeder = match stdin {
-                Stdin::Pipe => {
-                    let command = place.scripts().feed();
-                    let id = place.agent.send_shell(&command, None)?;
-                    Some(place.agent.started(id)?.id)
-                }
+                Stdin::Pipe => Some(place.feed()?),
                 _ => None,
             };
             Ok((out, err, feeder))
@@ -128,11 +124,11 @@ impl<'a> Running<'a> {
                 running.unwatched = true;
                 let begun = running.place.path("started");
                 if running.place.agent.stat(&begun)?.is_none() {
-                    running.start().map_err(|error| running.place.abandon(error))?;
+                    running.start().map_err(|error| running.place.abandon(error, false))?;
                 }
                 Ok(running)
             }
-            Err(error) => Err(running.place.abandon(error)),
+            Err(error) => Err(running.place.abandon(error, false)),
             Ok(()) => Ok(running),
         }
     }
@@ -150,6 +146,11 @@ impl<'a> Running<'a> {
 
     /// It has ended. A code that nobody knows is in its file.
     fn end(&mut self, code: Option<i32>) -> Result<()> {
+        if self.unwatched && code == Some(BEGUN) {
+            // Another shell began it, of which nothing was heard. Its code tells when it has ended.
+            self.main = None;
+            return Ok(());
+        }
         let code = match code {
             Some(code) => code,
             None => self.code()?.ok_or_else(|| {
@@ -191,12 +192,9 @@ impl<'a> Running<'a> {
                 result => break result,
             }
         };
-        let code = result.map_err(|error| self.place.abandon(error))?;
-        let feeder = self.feeder.as_ref().map(|feeder| feeder.shell.clone());
-        for shell in [self.out.shell.take(), self.err.shell.take(), feeder].into_iter().flatten() {
-            self.place.terminate(&shell);
-        }
-        self.place.remove();
+        let has_ended = self.ended.is_some();
+        let code = result.map_err(|error| self.place.abandon(error, has_ended))?;
+        self.place.close();
         Ok(ExitStatus::Exited(code))
     }
 
@@ -279,17 +277,12 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Hands on what is left of an output that has ended.
-    fn rest(&mut self, of_out: bool, streams: &mut Streams<'_>) -> Result<()> {
+    /// Waits until a follower has brought all, or brings nothing more. A large output is not read from its beginning if
+    /// its end is on the way.
+    fn await_follower(&mut self, of_out: bool, size: u64, streams: &mut Streams<'_>) -> Result<()> {
         let clock = self.place.agent.host.clock();
-        let path = self.place.path(if of_out { "out" } else { "err" });
-        let size = match self.place.agent.stat(&path)? {
-            Some((Kind::File(size), _)) => size,
-            _ => return Err(Error::new(code::INTEGRITY, OPERATION, "the command's output is gone").subject(path)),
-        };
         let mut moved = (clock.monotonic(), 0);
-        // A large one is not read from its beginning if its end is on the way.
-        while size > FRAME as u64 {
+        loop {
             self.events(streams)?;
             let output = if of_out { &self.out } else { &self.err };
             if output.passed != moved.1 {
@@ -297,16 +290,31 @@ impl<'a> Running<'a> {
             }
             let stalled = clock.monotonic().saturating_sub(moved.0) > STALLED;
             if output.passed >= size || output.shell.is_none() || output.follower.is_broken() || stalled {
-                break;
+                return Ok(());
             }
             self.place.agent.turn(STALLED, Beside::default())?;
         }
+    }
+
+    /// Hands on what is left of an output that has ended.
+    fn rest(&mut self, of_out: bool, streams: &mut Streams<'_>) -> Result<()> {
+        let path = self.place.path(if of_out { "out" } else { "err" });
+        let size = match self.place.agent.stat(&path)? {
+            Some((Kind::File(size), _)) => size,
+            _ => return Err(Error::new(code::INTEGRITY, OPERATION, "the command's output is gone").subject(path)),
+        };
+        if size > FRAME as u64 {
+            self.await_follower(of_out, size, streams)?;
+        }
+        let parts = self.place.path("parts");
         let (output, to) = match of_out {
             true => (&mut self.out, &mut *streams.out),
             false => (&mut self.err, &mut *streams.err),
         };
         if output.passed < size && !output.closed {
-            transfer::download(&mut self.place.agent, &path, output.passed, size, |bytes| output.pass(bytes, to))?;
+            transfer::download(&mut self.place.agent, &parts, &path, output.passed, size, |bytes| {
+                output.pass(bytes, to)
+            })?;
         }
         Ok(())
     }

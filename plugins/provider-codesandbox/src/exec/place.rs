@@ -23,6 +23,8 @@ pub(super) struct Place<'a> {
     home: String,
     renewed: Duration,
     leases: u64,
+    /// The helpers' shells.
+    shells: Vec<String>,
 }
 
 impl<'a> Place<'a> {
@@ -34,16 +36,20 @@ impl<'a> Place<'a> {
         home: &str,
         mut fill: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let mut again = true;
+        let mut left: Option<String> = None;
         loop {
             let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
             let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
-            let mut place = Self { agent, dir, home: home.to_owned(), renewed: Duration::ZERO, leases: 0 };
+            let (home, renewed, shells) = (home.to_owned(), Duration::ZERO, Vec::new());
+            let mut place = Self { agent, dir, home, renewed, leases: 0, shells };
+            if let Some(left) = &left {
+                place.agent.helper(&Scripts::sweep(left))?;
+            }
             match fill(&mut place) {
                 Ok(filled) => return Ok((place, filled)),
-                Err(_) if place.agent.is_cut() && again => again = false,
+                Err(_) if place.agent.is_cut() && left.is_none() => left = Some(place.dir),
                 Err(error) => {
-                    place.remove();
+                    place.close();
                     return Err(error);
                 }
             }
@@ -117,26 +123,41 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Leaves the command, which is ended.
-    pub(super) fn abandon(&mut self, error: Error) -> Error {
+    /// Leaves the command, which is ended where it was begun.
+    pub(super) fn abandon(&mut self, error: Error, has_ended: bool) -> Error {
         if self.agent.is_cut() {
             // Its guard ends it.
             return error;
         }
-        if let Err(left) = self.agent.write_file(&self.path("lease"), ABORT) {
-            self.note(&left);
+        // Who makes this folder runs the command: if that is this here, nobody does.
+        let begun = self.path("started");
+        let left = self.agent.write_file(&self.path("lease"), ABORT).and_then(|()| self.agent.claim(&begun));
+        match left {
+            // The guard is gone, or never comes.
+            Ok(claimed) if has_ended || claimed => self.close(),
+            Ok(_) => {}
+            Err(left) => self.note(&left),
         }
         error
     }
 
-    /// Removes the folder. Whether that works decides nothing.
-    pub(super) fn remove(&mut self) {
+    /// Ends what helped the command and removes the folder. Whether that works decides nothing.
+    pub(super) fn close(&mut self) {
+        for shell in std::mem::take(&mut self.shells) {
+            self.terminate(&shell);
+        }
         if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
             self.note(&error);
         }
+        if self.agent.is_cut() {
+            let swept = self.reconnect().and_then(|()| self.agent.helper(&Scripts::sweep(&self.dir)));
+            if let Err(error) = swept {
+                self.note(&error);
+            }
+        }
     }
 
-    /// Ends a shell of this call. Whether that works decides nothing.
+    /// Ends a helper's shell. Whether that works decides nothing.
     pub(super) fn terminate(&mut self, shell: &str) {
         if let Err(error) = self.agent.terminate(shell) {
             self.note(&error);
@@ -146,13 +167,23 @@ impl<'a> Place<'a> {
     fn note(&self, error: &Error) {
         self.agent.host.log().log(Level::Debug, &error.line());
     }
-}
 
-impl Place<'_> {
     /// Starts a follower of one of the files.
     pub(super) fn follow(&mut self, name: &str, from: u64) -> Result<String> {
         let command = self.scripts().follow(name, from);
-        let id = self.agent.send_shell(&command, None)?;
-        Ok(self.agent.started(id)?.id)
+        self.assist(&command)
+    }
+
+    /// Starts the shell that feeds the command's pipe.
+    pub(super) fn feed(&mut self) -> Result<String> {
+        let command = self.scripts().feed();
+        self.assist(&command)
+    }
+
+    fn assist(&mut self, command: &str) -> Result<String> {
+        let id = self.agent.send_shell(command, None)?;
+        let shell = self.agent.started(id)?.id;
+        self.shells.push(shell.clone());
+        Ok(shell)
     }
 }

@@ -14,6 +14,7 @@
 //! | `started` | it was begun, so it is not begun again |
 //! | `rc` | how it ended |
 //! | `lease` | renewed while somebody waits for the command; `stop` and `abort` end it |
+//! | `parts` | pieces of an output that is too large for one message |
 //! | `pid`, `*.pid` | whom the guard ends |
 //!
 //! All of it needs nothing but a POSIX shell with `mkdir`, `rm`, `mv`, `cat`, `sleep` and `kill`. Following the files needs
@@ -26,6 +27,8 @@ const LOOK: u32 = 2;
 /// The longest script that goes as an argument; Linux takes 128 KiB an argument.
 const LONGEST_ARGUMENT: usize = 100 << 10;
 
+/// The code of a `run` that is not the first one.
+pub(super) const BEGUN: i32 = 125;
 /// The lease that ends the command, for who waits for its end.
 pub(super) const STOP: &[u8] = b"stop";
 /// The lease that ends the command and removes its folder.
@@ -61,6 +64,11 @@ impl Scripts<'_> {
         let dir = self.dir;
         let pipe = if stdin == Stdin::Pipe { " && mkfifo input" } else { "" };
         format!("umask 077 && mkdir {dir} && cd {dir} && : >out && : >err{pipe}")
+    }
+
+    /// Ends the helpers of a folder in which no command was begun, and removes it.
+    pub(super) fn sweep(dir: &str) -> String {
+        format!("for f in {dir}/*.pid; do kill -HUP -$(cat $f); done 2>/dev/null; rm -rf {dir}")
     }
 
     /// Prints what one of the files has from a byte on, and what is added to it: base64 in lines, and behind each piece a
@@ -135,7 +143,7 @@ impl Scripts<'_> {
         let end = mark.map(|mark| format!("printf '{}'\n", escaped(mark))).unwrap_or_default();
         // `$$` is the pid of `run` in the guard too, which is then in the group that it ends, and ends it last.
         format!(
-            "mkdir {dir}/started || exit 125\n\
+            "mkdir {dir}/started || exit {BEGUN}\n\
              trap : INT QUIT TERM\n\
              (\n\
              trap '' HUP INT QUIT TERM\n\

@@ -38,7 +38,7 @@ pub(super) fn run(
     })?;
     let mut session = match Session::start(&mut place, stdio, size, &mark) {
         Ok(session) => session,
-        Err(error) => return Err(place.abandon(error)),
+        Err(error) => return Err(place.abandon(error, false)),
     };
     let mut again = true;
     let result = loop {
@@ -52,8 +52,9 @@ pub(super) fn run(
             result => break result,
         }
     };
-    let code = result.map_err(|error| place.abandon(error))?;
-    place.remove();
+    let has_ended = session.ended.is_some();
+    let code = result.map_err(|error| place.abandon(error, has_ended))?;
+    place.close();
     Ok(ExitStatus::Exited(code))
 }
 

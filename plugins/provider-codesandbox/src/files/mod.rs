@@ -17,6 +17,8 @@ pub(crate) struct Files<'a> {
     home: String,
     /// Absolute.
     path: String,
+    /// Where the parts of a large content are meanwhile.
+    parts: String,
 }
 
 impl<'a> Files<'a> {
@@ -24,7 +26,8 @@ impl<'a> Files<'a> {
     pub(crate) fn new(host: ProviderHost<'a>, id: &'a str, operation: &'static str, path: &str) -> Result<Self> {
         let home = home(host, operation)?;
         let path = path::absolute(path, &home).map_err(|error| error.during(operation))?;
-        Ok(Self { host, id, operation, home, path })
+        let parts = format!("/tmp/pcoder-{:016x}", host.random().bits());
+        Ok(Self { host, id, operation, home, path, parts })
     }
 
     fn with<T>(&self, work: impl FnMut(&mut Agent<'a>) -> Result<T>) -> Result<T> {
@@ -39,7 +42,7 @@ impl<'a> Files<'a> {
         self.with(|agent| {
             let size = agent.size(&self.path)?;
             let mut content = Vec::new();
-            transfer::download(agent, &self.path, 0, size, |part| {
+            transfer::download(agent, &self.parts, &self.path, 0, size, |part| {
                 content.extend_from_slice(part);
                 Ok(())
             })?;
@@ -102,7 +105,7 @@ impl<'a> Files<'a> {
 
     /// Writes the content, then the mode, and looks whether all of it has arrived.
     fn fill(&self, agent: &mut Agent<'_>, file: &str, content: &[u8], mode: Option<u32>) -> Result<()> {
-        transfer::upload(agent, file, content)?;
+        transfer::upload(agent, &self.parts, file, content)?;
         if let Some(mode) = mode {
             let command = format!("chmod {:o} {}", mode & 0o7777, shell::quote(file));
             transfer::done(agent, &self.path, &command)?;

@@ -4,9 +4,11 @@ use pcoder_sdk::{Error, Result, code, placeholder, shell, text};
 
 use crate::pitcher::{Agent, FRAME};
 
-/// Reads a file from a byte on to its end, which is at `size`.
+/// Reads a file from a byte on to its end, which is at `size`. `folder` is where its parts are meanwhile; its name needs no
+/// quoting.
 pub(crate) fn download(
     agent: &mut Agent<'_>,
+    folder: &str,
     path: &str,
     from: u64,
     size: u64,
@@ -16,7 +18,7 @@ pub(crate) fn download(
         let content = agent.read_file(path)?;
         return take(usize::try_from(from).ok().and_then(|from| content.get(from..)).unwrap_or_default());
     }
-    with_folder(agent, |agent, folder| {
+    with_folder(agent, folder, |agent| {
         let (start, length) = (from.saturating_add(1), size.saturating_sub(from));
         let file = shell::quote(path);
         let split =
@@ -40,10 +42,10 @@ pub(crate) fn download(
 }
 
 /// Writes a file in place.
-pub(crate) fn upload(agent: &mut Agent<'_>, path: &str, content: &[u8]) -> Result<()> {
+pub(crate) fn upload(agent: &mut Agent<'_>, folder: &str, path: &str, content: &[u8]) -> Result<()> {
     let parts = placeholder::pieces(content, FRAME);
     let [part] = parts.as_slice() else {
-        return with_folder(agent, |agent, folder| {
+        return with_folder(agent, folder, |agent| {
             for (number, part) in parts.iter().enumerate() {
                 agent.write_file(&format!("{folder}/{number:06}"), part)?;
             }
@@ -65,11 +67,10 @@ pub(super) fn done(agent: &mut Agent<'_>, path: &str, command: &str) -> Result<(
     }
 }
 
-/// Does something with a folder that only its user reads, and removes it.
-fn with_folder(agent: &mut Agent<'_>, work: impl FnOnce(&mut Agent<'_>, &str) -> Result<()>) -> Result<()> {
-    let folder = format!("/tmp/pcoder-{:016x}", agent.host.random().bits());
-    done(agent, &folder, &format!("umask 077 && mkdir {folder}"))?;
-    let result = work(agent, &folder);
-    let removed = agent.remove(&folder, true);
+/// Does something with a folder that only its user reads, and removes it. What an attempt before has left there goes.
+fn with_folder(agent: &mut Agent<'_>, folder: &str, work: impl FnOnce(&mut Agent<'_>) -> Result<()>) -> Result<()> {
+    done(agent, folder, &format!("umask 077 && rm -rf {folder} && mkdir {folder}"))?;
+    let result = work(agent);
+    let removed = agent.remove(folder, true);
     result.and(removed)
 }

@@ -71,6 +71,15 @@ impl Agent<'_> {
         self.call("fs/mkdir", &[("path", Param::Text(path)), ("recursive", Param::Bool(true))]).map(drop)
     }
 
+    /// Makes a folder; whether it was not there before.
+    pub(crate) fn claim(&mut self, path: &str) -> Result<bool> {
+        match self.call("fs/mkdir", &[("path", Param::Text(path)), ("recursive", Param::Bool(false))]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == code::ALREADY_EXISTS => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The names in a folder.
     pub(crate) fn names(&mut self, path: &str) -> Result<Vec<String>> {
         let answer = self.call("fs/readdir", &[("path", Param::Text(path))])?;

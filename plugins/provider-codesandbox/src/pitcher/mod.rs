@@ -20,8 +20,8 @@ pub(crate) use self::shell::Event;
 const REQUEST: Duration = Duration::from_secs(90);
 /// After how long without a word an empty message asks whether somebody is there.
 const HEARTBEAT: Duration = Duration::from_secs(20);
-/// After how long without a word, heartbeats included, nobody is.
-const SILENCE: Duration = Duration::from_secs(80);
+/// How long the answer to that may take.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How often the sandbox is told that it is in use, so that it does not hibernate.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// What is shorter holds no placeholder of a secret.
@@ -149,6 +149,10 @@ impl<'a> Agent<'a> {
         let received = self.socket.try_receive();
         match received.map_err(|error| self.cut(error))? {
             Some(message) => self.take(message),
+            None if self.is_silent() => {
+                let error = Error::new(code::UNAVAILABLE, self.operation, "it says nothing any more");
+                Err(self.cut(error))
+            }
             None => {
                 let wait = longest.min(KEEP_ALIVE);
                 self.socket.wait(beside.input, beside.terminal, wait);
@@ -159,11 +163,7 @@ impl<'a> Agent<'a> {
 
     fn keep_alive(&mut self) -> Result<()> {
         let now = self.host.clock().monotonic();
-        if now.saturating_sub(self.heard) >= SILENCE {
-            let error = Error::new(code::UNAVAILABLE, self.operation, "the sandbox's agent says nothing any more");
-            return Err(self.cut(error));
-        }
-        if now.saturating_sub(self.heard.max(self.beaten)) >= HEARTBEAT {
+        if self.beaten <= self.heard && now.saturating_sub(self.heard) >= HEARTBEAT {
             self.beaten = now;
             let sent = self.socket.send(Message::Text(String::new()));
             sent.map_err(|error| self.cut(error))?;
@@ -174,6 +174,12 @@ impl<'a> Agent<'a> {
             self.forget(id);
         }
         Ok(())
+    }
+
+    /// Whether nobody answers. It counts from the question on: a call may wait for long for who takes its output, and
+    /// what came meanwhile is still there.
+    fn is_silent(&self) -> bool {
+        self.beaten > self.heard && self.host.clock().monotonic().saturating_sub(self.beaten) >= SILENCE
     }
 
     fn take(&mut self, message: Message) -> Result<()> {

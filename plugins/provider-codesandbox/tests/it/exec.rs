@@ -141,6 +141,30 @@ fn a_command_need_not_read_its_input() {
 }
 
 #[test]
+fn a_command_whose_output_nobody_takes_is_ended() {
+    let world = World::new();
+    let id = world.boot();
+    let stdio = FakeStdio::new("").closed_after(10);
+    let output = exec_on(&world.host(), &id, CommandSpec::shell("echo begin; sleep 1; exec yes"), stdio).unwrap();
+    assert_eq!((output.status, output.text().as_str()), (ExitStatus::Exited(143), "begin\n"));
+    assert_eq!(world.printed(&id, "ls -A /tmp | wc -l; ps -e | grep -c yes || true"), "1\n0\n");
+}
+
+#[test]
+fn a_command_that_cannot_be_waited_for_is_ended() {
+    let world = World::new();
+    let id = world.boot();
+    world.fault("shell/create=missing:shellId,skip=3");
+    let error = failure(world.exec(&id, CommandSpec::shell("echo $$ >~/pid; exec sleep 600"), b""));
+    assert_eq!(error.code, "server");
+    // It may have begun before it was given up. Then its guard ends it, and removes its folder.
+    let gone = "while d=$(ls -A /tmp | grep -vF \"$MINE\"); [ -n \"$d\" ]; do sleep 0.1; done; \
+                if [ -e ~/pid ] && kill -0 \"$(cat ~/pid)\"; then ps -ef; else echo gone; fi";
+    let gone = format!("MINE=$(basename \"$(dirname \"$(readlink /proc/$$/fd/1)\")\"); {gone}");
+    assert_eq!(world.printed(&id, &gone), "gone\n");
+}
+
+#[test]
 fn a_terminal_is_a_terminal() {
     let world = World::new();
     let id = world.boot();
@@ -159,8 +183,9 @@ fn a_terminal_is_a_terminal() {
             sender.send("hé\r".as_bytes().to_vec()).unwrap();
         }
     });
-    let script = "test -t 0 && test -t 1 && test -t 2 && echo tty; trap 'stty size' WINCH; stty size; \
-                  until read -r word; do :; done; printf 'got<%s>' \"$word\"; pwd; exit 3";
+    let script = "test -t 0 && test -t 1 && test -t 2 && echo tty; stty size; \
+                  while [ \"$(stty size)\" = '33 91' ]; do sleep 0.05; done; stty size; \
+                  read -r word; printf 'got<%s>' \"$word\"; pwd; exit 3";
     let spec = CommandSpec::argv("bash", ["-c", script]);
     let status = CodeSandbox.exec(host.provider(), &id, spec, stdio.handle()).unwrap();
     let written = String::from_utf8(stdio.written()).unwrap();
@@ -214,7 +239,7 @@ fn secrets_of_the_user_arrive_and_are_only_filled_on_the_way() {
 fn messages_may_come_in_any_order() {
     let world = World::with(Options { shuffle_notifications: true, ..Options::default() });
     let id = world.boot();
-    for turn in 0..15 {
+    for turn in 0..10 {
         let spec = CommandSpec::shell(format!("cat; echo {turn}; echo err >&2; exit {turn}"));
         let output = world.exec(&id, spec, b"in\n").unwrap();
         assert_eq!(output.status, ExitStatus::Exited(turn));
@@ -240,9 +265,12 @@ fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once() {
                 world.fault(&format!("{method}={what},skip={skip}"));
                 world.printed_or_cut(&id, method, what);
                 world.fake.faults().clear();
+                assert_eq!(world.printed(&id, "ls -A /tmp | wc -l"), "1\n", "{method} {skip} {what}");
             }
         }
     }
+    // Its own, and no other.
+    assert_eq!(world.printed(&id, "ps -e | grep -c tail"), "2\n");
     for what in ["exit-before-reply", "out-after-exit", "late-reply", "slow:200"] {
         for skip in 0..3 {
             world.fault(&format!("shell/create={what},skip={skip}"));
@@ -339,4 +367,18 @@ fn commands_run_side_by_side() {
     }
     world.wait_until(|fake| fake.requests().iter().all(|request| request.status.is_some()));
     assert!(world.asked("client/join") >= 16);
+}
+
+#[test]
+fn a_sandbox_does_not_hibernate_under_a_command() {
+    let world = World::new();
+    let host = world.host();
+    let mut wanted = crate::world::options();
+    wanted.options = vec![pcoder_sdk::Setting::new("hibernation-timeout-seconds", "12")];
+    let id = CodeSandbox.boot(host.provider(), wanted).unwrap().id;
+    assert_eq!(world.printed(&id, "sleep 16; echo awake"), "awake\n");
+    assert!(world.asked("system/update") >= 1);
+    let starts = world.fake.requests().into_iter().filter(|request| request.operation == "vm.start");
+    let asked: Vec<_> = starts.map(|start| start.body.unwrap().to_string()).collect();
+    assert_eq!(asked, [r#"{"hibernation_timeout_seconds":12}"#, "{}"], "it was not started again");
 }

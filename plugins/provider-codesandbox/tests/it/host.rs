@@ -33,7 +33,8 @@ pub(crate) struct RealHost {
     patience: Duration,
     /// Where WebSockets may lead; anywhere without.
     allowed: Option<String>,
-    lines: RefCell<Vec<String>>,
+    /// The plugin's own files.
+    state: RefCell<BTreeMap<String, Vec<u8>>>,
     shared: Rc<Shared>,
 }
 
@@ -70,7 +71,7 @@ impl RealHost {
             begun: Instant::now(),
             patience: Duration::from_secs(30),
             allowed: None,
-            lines: RefCell::default(),
+            state: RefCell::default(),
             shared: Rc::default(),
         };
         host.secret(KEY, key)
@@ -101,13 +102,14 @@ impl RealHost {
         self
     }
 
+    /// How many files the plugin keeps.
+    pub(crate) fn files_kept(&self) -> usize {
+        self.state.borrow().len()
+    }
+
     /// Sets what is called while a call waits.
     pub(crate) fn while_waiting(&self, hook: impl FnMut() + 'static) {
         *self.shared.hook.borrow_mut() = Some(Box::new(hook));
-    }
-
-    pub(crate) fn logged(&self) -> Vec<String> {
-        self.lines.borrow().clone()
     }
 }
 
@@ -314,9 +316,7 @@ impl Random for RealHost {
 }
 
 impl Log for RealHost {
-    fn log(&self, _level: Level, message: &str) {
-        self.lines.borrow_mut().push(message.to_owned());
-    }
+    fn log(&self, _: Level, _: &str) {}
 }
 
 /// What no provider of the cloud asks for.
@@ -335,16 +335,20 @@ impl Process for RealHost {
 }
 
 impl Files for RealHost {
-    fn read(&self, _: &str, _: &str) -> Result<Vec<u8>> {
-        never("files.read")
+    fn read(&self, root: &str, path: &str) -> Result<Vec<u8>> {
+        assert_eq!(root, "state");
+        let absent = || Error::new(code::NOT_FOUND, "files.read", "there is no such file").subject(path);
+        self.state.borrow().get(path).cloned().ok_or_else(absent)
     }
 
     fn write(&self, _: &str, _: &str, _: &[u8], _: WriteOptions) -> Result<()> {
         never("files.write")
     }
 
-    fn write_atomic(&self, _: &str, _: &str, _: &[u8], _: WriteOptions) -> Result<()> {
-        never("files.write-atomic")
+    fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        assert_eq!((root, options.mode), ("state", Some(0o600)));
+        self.state.borrow_mut().insert(path.to_owned(), content.to_vec());
+        Ok(())
     }
 
     fn list(&self, _: &str, _: &str) -> Result<Vec<Entry>> {
@@ -359,8 +363,10 @@ impl Files for RealHost {
         never("files.rename")
     }
 
-    fn remove(&self, _: &str, _: &str, _: bool) -> Result<()> {
-        never("files.remove")
+    fn remove(&self, root: &str, path: &str, _: bool) -> Result<()> {
+        assert_eq!(root, "state");
+        let absent = || Error::new(code::NOT_FOUND, "files.remove", "there is no such file").subject(path);
+        self.state.borrow_mut().remove(path).map(drop).ok_or_else(absent)
     }
 
     fn create_directory(&self, _: &str, _: &str, _: Option<u32>) -> Result<()> {

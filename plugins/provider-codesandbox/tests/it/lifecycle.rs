@@ -77,6 +77,8 @@ fn a_fresh_boot_is_ready_when_its_set_up_is_over() {
         let setup = vec![step("first", "echo 1 >>steps"), step("second", "sleep 1; echo 2 >>steps")];
         let world = World::with(Options { setup, late_setup, ..Options::default() });
         let id = world.boot();
+        // The stand-in tells late, too, that the fork's set-up is over.
+        world.printed(&id, "sleep 0.5");
         world.shutdown(&id);
         let host = world.host();
         let resumed = CodeSandbox.resume(host.provider(), &id).unwrap();
@@ -197,6 +199,11 @@ fn a_port_has_an_address_and_a_token_where_it_is_private() {
     assert!(url.strip_prefix(&start).is_some_and(|token| !token.is_empty()), "{url}");
     let made = world.fake.requests().into_iter().rfind(|request| request.operation == "tokens.create").unwrap();
     assert!(made.body.unwrap()["expires_at"].is_string());
+    // The address stays the same until somebody revokes the token.
+    assert_eq!(CodeSandbox.expose(host.provider(), &id, 8080).unwrap(), url);
+    world.request("DELETE", &format!("/sandbox/{id}/tokens"), &json!({}));
+    let again = CodeSandbox.expose(host.provider(), &id, 8080).unwrap();
+    assert_ne!(again, url);
     let mut public = options();
     public.options = vec![Setting::new("privacy", "unlisted")];
     let public = CodeSandbox.boot(host.provider(), public).unwrap();
@@ -205,8 +212,12 @@ fn a_port_has_an_address_and_a_token_where_it_is_private() {
     assert_eq!(code(CodeSandbox.expose(host.provider(), &id, 0)), "invalid");
     for fault in ["tokens.create=missing:token", "tokens.create=null:token.token", "sandbox.get=missing:privacy"] {
         world.fault(fault);
+        let host = world.host();
         assert_eq!(code(CodeSandbox.expose(host.provider(), &id, 80)), "server", "{fault}");
     }
+    assert_eq!(host.files_kept(), 1);
+    CodeSandbox.terminate(host.provider(), &id).unwrap();
+    assert_eq!(host.files_kept(), 0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::types::TerminalSize;
 pub struct FakeStdio {
     size: Cell<Option<TerminalSize>>,
     streamed: bool,
+    most: Option<usize>,
     fed: RefCell<Option<Receiver<Vec<u8>>>>,
     input: RefCell<Option<Vec<u8>>>,
     output: RefCell<Vec<u8>>,
@@ -50,6 +51,13 @@ impl FakeStdio {
     pub fn fed_by(mut self, pieces: Receiver<Vec<u8>>) -> Self {
         self.streamed = true;
         self.fed = RefCell::new(Some(pieces));
+        self
+    }
+
+    /// Nobody takes the output any more: writing it is a broken pipe once this many bytes were taken.
+    #[must_use]
+    pub fn closed_after(mut self, bytes: usize) -> Self {
+        self.most = Some(bytes);
         self
     }
 
@@ -93,11 +101,11 @@ impl FakeStdio {
     }
 
     pub(crate) fn output(&self) -> Result<Sink<'_>> {
-        take(&self.output_taken, "stdio.stdout").map(|()| Sink(&self.output))
+        take(&self.output_taken, "stdio.stdout").map(|()| Sink(&self.output, self.most))
     }
 
     pub(crate) fn error(&self) -> Result<Sink<'_>> {
-        take(&self.error_taken, "stdio.stderr").map(|()| Sink(&self.error))
+        take(&self.error_taken, "stdio.stderr").map(|()| Sink(&self.error, None))
     }
 }
 
@@ -142,15 +150,53 @@ fn taken(operation: &str) -> Error {
     Error::new(code::CONFLICT, operation, "the stream was taken before")
 }
 
-pub(crate) struct Sink<'a>(&'a RefCell<Vec<u8>>);
+pub(crate) struct Sink<'a>(&'a RefCell<Vec<u8>>, Option<usize>);
 
 impl io::Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1.is_some_and(|most| self.0.borrow().len() + bytes.len() > most) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.0.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn an_input_that_is_fed_says_when_there_is_nothing_yet() {
+        let (sender, pieces) = mpsc::channel();
+        let stdio = FakeStdio::new("ab").fed_by(pieces);
+        assert_eq!(stdio.handle().input_size(), None);
+        let mut input = stdio.handle().input().unwrap();
+        assert!(input.is_ready());
+        assert_eq!(input.take(1).unwrap(), Piece::Bytes(b"a".to_vec()));
+        assert_eq!(input.take(9).unwrap(), Piece::Bytes(b"b".to_vec()));
+        assert!(!input.is_ready());
+        assert_eq!(input.take(9).unwrap(), Piece::Nothing);
+        sender.send(b"c".to_vec()).unwrap();
+        assert_eq!(input.take(9).unwrap(), Piece::Bytes(b"c".to_vec()));
+        drop(sender);
+        assert_eq!(input.take(9).unwrap(), Piece::End);
+        assert!(stdio.handle().stdin().is_err(), "it was taken");
+    }
+
+    #[test]
+    fn an_output_that_nobody_takes_is_a_broken_pipe() {
+        let stdio = FakeStdio::new("").closed_after(3);
+        let mut output = stdio.handle().stdout().unwrap();
+        output.write_all(b"abc").unwrap();
+        assert_eq!(output.write_all(b"d").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(stdio.written(), b"abc");
     }
 }
