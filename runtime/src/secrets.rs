@@ -252,6 +252,17 @@ impl Carried {
     }
 }
 
+impl Carried {
+    /// A content with the values in it, for an instance that is reached by no plugin.
+    ///
+    /// # Errors
+    /// `invalid` for a value that cannot stand where its placeholder does.
+    pub fn filled(self, content: &[u8]) -> Result<Vec<u8>, Error> {
+        let broker = Broker { source: None, issued: Mutex::new(self.0) };
+        Ok(broker.fill_own(content)?.into_owned())
+    }
+}
+
 impl std::fmt::Debug for Carried {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Carried({})", self.0.len())

@@ -7,7 +7,7 @@ use pcoder_runtime::Error;
 use pcoder_runtime::contract::{CommandSpec, ExitStatus, Output, WriteOptions};
 use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
-use pcoder_runtime::secrets::{Broker, SecretSource};
+use pcoder_runtime::secrets::{Broker, Carried, SecretSource};
 use pcoder_runtime::target::Target;
 use secrecy::SecretString;
 
@@ -38,17 +38,25 @@ impl Target for Instance {
     async fn home_dir(&self) -> Result<String, Error> {
         self.note("home-dir", "/home".to_owned())
     }
-    async fn run(&self, _: CommandSpec, _: Vec<u8>, _: u64) -> Result<Output, Error> {
+    async fn run(&self, _: CommandSpec, _: Vec<u8>, _: u64, _: Carried) -> Result<Output, Error> {
         self.note("run", Output { status: ExitStatus::Exited(0), stdout: Vec::new(), stderr: Vec::new() })
     }
-    async fn exec(&self, _: CommandSpec, _: Stdio) -> Result<ExitStatus, Error> {
+    async fn exec(&self, _: CommandSpec, _: Stdio, _: Carried) -> Result<ExitStatus, Error> {
         self.note("exec", ExitStatus::Exited(0))
     }
     async fn read_file(&self, path: String) -> Result<Vec<u8>, Error> {
         let content = self.file(&path).unwrap_or_default();
         self.note("read-file", content)
     }
-    async fn write_file(&self, path: String, content: Vec<u8>, _: WriteOptions, atomic: bool) -> Result<(), Error> {
+    async fn write_file(
+        &self,
+        path: String,
+        content: Vec<u8>,
+        _: WriteOptions,
+        atomic: bool,
+        carried: Carried,
+    ) -> Result<(), Error> {
+        let content = carried.filled(&content)?;
         self.files.lock().expect("files").insert(path, content);
         self.note(if atomic { "write-file-atomic" } else { "write-file" }, ())
     }

@@ -36,8 +36,14 @@ const ALIKE: &[(&str, Guard, &str)] = &[
     (
         "pcoder:plugin/stdio",
         Harmless("the caller gave these streams to this very call"),
-        "stdio.terminal stdio.subscribe-resize stdio.stdin stdio.stdout stdio.stderr",
+        "stdio.terminal stdio.subscribe-resize stdio.input-size stdio.stdin stdio.stdout stdio.stderr",
     ),
+    (
+        "pcoder:plugin/secrets",
+        Harmless("counts bytes, with values whose placeholders a gated function gave out"),
+        "filled-size",
+    ),
+    ("pcoder:plugin/settings", Harmless("says what its user set for it, by the names in its manifest"), "get"),
     (
         "pcoder:plugin/websocket",
         Harmless("moves messages of a connection that a gated function opened, within the call's budget"),

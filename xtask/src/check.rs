@@ -14,6 +14,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     crate::debian::strace()?;
     if cfg!(target_os = "linux") && crate::debian::on_path("apt-get") {
         crate::debian::exfat()?;
+        crate::debian::instances()?;
     }
     let program = build()?;
     // Nobody should need two more languages to see that pcoder works. The project's own checks leave nothing out.

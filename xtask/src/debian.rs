@@ -42,72 +42,64 @@ pub(crate) fn on_path(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// OpenSSH's server, which the tests speak with. It is not started as a service, and needs no rights.
-pub(crate) fn openssh() -> Result<(), Failure> {
-    const PACKAGES: [&str; 2] = ["openssh-server", "openssh-client"];
-    // A server is often on nobody's `PATH`.
-    let server =
-        || ["/usr/sbin/sshd", "/usr/libexec/sshd", "/usr/local/sbin/sshd"].iter().any(|it| Path::new(it).exists());
-    let missing = || {
-        let found = [server(), on_path("ssh-keygen")];
-        PACKAGES.into_iter().zip(found).filter_map(|(package, found)| (!found).then_some(package)).collect()
-    };
+/// A package, and how it is seen that what it brings is there.
+type Package = (&'static str, fn() -> bool);
+
+/// Brings packages that the tests need, where they are missing. `need` is what they are, for people.
+fn bring(packages: &[Package], what: &str, need: &str) -> Result<(), Failure> {
+    let missing = || packages.iter().filter(|(_, there)| !there()).map(|(package, _)| *package).collect();
     let missing_now: Vec<&str> = missing();
     if missing_now.is_empty() {
         return Ok(());
     }
-    let advice = format!(
-        "the tests need OpenSSH's server and `ssh-keygen`. On Debian, run\n\n    {}",
-        install_command(&PACKAGES)
-    );
-    install(&PACKAGES, "OpenSSH's server for the tests", missing, &advice)
+    let names: Vec<&str> = packages.iter().map(|(package, _)| *package).collect();
+    let advice = format!("the tests need {need}. On Debian, run\n\n    {}", install_command(&names));
+    install(&names, what, missing, &advice)
+}
+
+/// Whether a program is there that is on nobody's `PATH` but root's.
+fn is_systems(name: &str) -> bool {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin", "/usr/libexec", "/usr/lib/openssh"];
+    folders.iter().any(|it| Path::new(it).join(name).exists())
+}
+
+/// OpenSSH's server, which the tests speak with. It is not started as a service, and needs no rights.
+pub(crate) fn openssh() -> Result<(), Failure> {
+    let packages: [Package; 3] = [
+        ("openssh-server", || is_systems("sshd")),
+        ("openssh-client", || on_path("ssh-keygen")),
+        ("openssh-sftp-server", || is_systems("sftp-server")),
+    ];
+    bring(&packages, "OpenSSH's server for the tests", "OpenSSH's server, `ssh-keygen` and `sftp-server`")
 }
 
 /// A keyring of the system's and the bus that it is on, for a test of secrets that are kept there. Neither is started as
 /// a service.
 pub(crate) fn keyring() -> Result<(), Failure> {
-    const PACKAGES: [&str; 2] = ["gnome-keyring", "dbus"];
-    let missing = || {
-        let found = [on_path("gnome-keyring-daemon"), on_path("dbus-run-session")];
-        PACKAGES.into_iter().zip(found).filter_map(|(package, found)| (!found).then_some(package)).collect()
-    };
-    let missing_now: Vec<&str> = missing();
-    if missing_now.is_empty() {
-        return Ok(());
-    }
-    let advice = format!(
-        "the tests need GNOME Keyring and `dbus-run-session`. On Debian, run\n\n    {}",
-        install_command(&PACKAGES)
-    );
-    install(&PACKAGES, "a keyring for the tests", missing, &advice)
+    let packages: [Package; 2] =
+        [("gnome-keyring", || on_path("gnome-keyring-daemon")), ("dbus", || on_path("dbus-run-session"))];
+    bring(&packages, "a keyring for the tests", "GNOME Keyring and `dbus-run-session`")
 }
 
-/// The program that writes down which files another one opens, for the test of portable folders.
+/// The program that writes down which files another one opens, for the test of portable folders. Nothing but Linux is
+/// traced: elsewhere that test does not exist.
 pub(crate) fn strace() -> Result<(), Failure> {
-    const PACKAGES: [&str; 1] = ["strace"];
-    // Nothing else is traced: elsewhere that test does not exist.
-    let missing = || if cfg!(target_os = "linux") && !on_path("strace") { PACKAGES.to_vec() } else { Vec::new() };
-    if missing().is_empty() {
-        return Ok(());
-    }
-    let advice = format!("the tests need `strace`. On Debian, run\n\n    {}", install_command(&PACKAGES));
-    install(&PACKAGES, "strace for the tests", missing, &advice)
+    bring(&[("strace", || !cfg!(target_os = "linux") || on_path("strace"))], "strace for the tests", "`strace`")
 }
 
-/// The file system that most sticks have, as a program: the tests mount one where they may.
+/// The file system that most sticks have, as a program: the tests mount one where they may, which root alone does.
 pub(crate) fn exfat() -> Result<(), Failure> {
-    const PACKAGES: [&str; 2] = ["exfat-fuse", "exfatprogs"];
-    // On nobody's `PATH` but root's, who alone mounts.
-    let there = |name: &str| ["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|it| Path::new(it).join(name).exists());
-    let missing = || {
-        let found = [there("mount.exfat-fuse"), there("mkfs.exfat")];
-        PACKAGES.into_iter().zip(found).filter_map(|(package, found)| (!found).then_some(package)).collect()
-    };
-    let missing_now: Vec<&str> = missing();
-    if missing_now.is_empty() || !is_root() {
-        return Ok(());
-    }
-    install(&PACKAGES, "exFAT for the tests", missing, &format!("on Debian, run\n\n    {}", install_command(&PACKAGES)))
+    let packages: [Package; 2] = [
+        ("exfat-fuse", || is_systems("mount.exfat-fuse") || !is_root()),
+        ("exfatprogs", || is_systems("mkfs.exfat") || !is_root()),
+    ];
+    bring(&packages, "exFAT for the tests", "exFAT")
+}
+
+/// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for.
+pub(crate) fn instances() -> Result<(), Failure> {
+    let packages: [Package; 2] = [("busybox", || on_path("busybox")), ("unzip", || on_path("unzip"))];
+    bring(&packages, "programs for the instances of the tests", "`busybox` and `unzip`")
 }
 
 fn is_root() -> bool {
