@@ -18,7 +18,7 @@ const MILLISECONDS_SINCE_1970: i64 = 100_000_000_000;
 pub(crate) fn explain(error: Error, response: &Response, now_ms: u64) -> Error {
     let used_up = |name: &str| response.header(name).is_some_and(|left| left.trim() == "0");
     if used_up("x-csb-vms-remaining") {
-        return error.hint("as many sandboxes run as the plan allows: stop one (`pcoder instances` lists them)");
+        return error.hint("as many sandboxes run as the plan allows: stop one; `pcoder instance list` shows them");
     }
     for (left, reset, what) in [
         ("x-csb-sandbox-hourly-remaining", "x-csb-sandbox-hourly-reset", "new sandboxes"),

@@ -224,7 +224,7 @@ impl<'a> Agent<'a> {
         if self.hibernated {
             return Error::new(code::UNAVAILABLE, self.operation, "the sandbox hibernates")
                 .subject(&self.sandbox)
-                .hint("resume it, and try again");
+                .hint(format!("`pcoder instance resume {}`, and try again", self.sandbox));
         }
         if matches!(error.code.as_str(), code::UNAVAILABLE | code::NETWORK) {
             self.broken = true;
