@@ -49,7 +49,7 @@ pub fn print(content: impl AsRef<[u8]>) -> String {
     format!("{{ {}; }}", steps.join(" && "))
 }
 
-/// The number of bytes that [`print`] prints, as a word of a script.
+/// The number of bytes that [`print()`] prints, as a word of a script.
 pub fn printed_size(content: impl AsRef<[u8]>) -> String {
     let content = content.as_ref();
     let spans = placeholder::spans(content);

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use pcoder_sdk::host::{
-    Clock, Files, Http, Log, Process, ProcessManagerHost, Random, Secrets, Ssh, Stdio, Target, WebSocket, WebSockets,
+    Clock, Files, Http, Log, Process, ProcessManagerHost, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket,
+    WebSockets,
 };
-use pcoder_sdk::http::{Request, Response};
+use pcoder_sdk::http::{Arriving, Request, Response};
 use pcoder_sdk::testing::FakeHost;
 use pcoder_sdk::types::{Command as What, Endpoint, Entry, Level};
 use pcoder_sdk::{
@@ -333,10 +334,24 @@ impl Http for Machine<'_> {
     fn send(&self, _request: &Request) -> Result<Response> {
         unused()
     }
+
+    fn open(&self, _request: &Request) -> Result<Arriving> {
+        unused()
+    }
 }
 
 impl Secrets for Machine<'_> {
     fn get(&self, _name: &str) -> Result<String> {
+        unused()
+    }
+
+    fn filled_size(&self, _content: &[u8]) -> u64 {
+        unused()
+    }
+}
+
+impl Settings for Machine<'_> {
+    fn get(&self, _name: &str) -> Option<String> {
         unused()
     }
 }
