@@ -228,11 +228,11 @@ pub(crate) struct Run {
     /// Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
     #[arg(long)]
     pub(crate) private_tmp: bool,
-    #[command(flatten)]
-    pub(crate) away: Away,
     /// The agent's own arguments
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) away: Away,
 }
 
 /// What is said of a run on another machine.

@@ -70,17 +70,26 @@ impl<'a> Exec<'a> {
     /// Runs a command with its input and output in memory.
     pub(crate) fn capture(self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
         let line = self.line(spec, input)?;
-        let path = format!("/instance/{}/exec", self.id);
-        let answer: Answer = self.api().json("POST", &path, Some(&json!({ "command": [line] })), self.id)?;
-        let (Some(stdout), Some(stderr), Some(ended)) = (answer.stdout, answer.stderr, answer.exit_code) else {
-            return Err(self.api().garbled(self.id, "`stdout`, `stderr` or `exit_code` is missing"));
-        };
+        let (mut stdout, mut stderr, mut ended) = self.whole(&[&line])?;
+        if was_a_program(ended, &stdout) {
+            (stdout, stderr, ended) = self.whole(&["sh", "-c", &line])?;
+        }
         let (mut out, mut err) = (Decoder::default(), Decoder::default());
         match (out.decode(&stdout), err.decode(&stderr), out.code) {
             (Some(stdout), Some(bytes), Some(code)) if !out.is_open() && !err.is_open() => {
                 Ok(Output { status: ExitStatus::Exited(code), stdout, stderr: bytes })
             }
             _ => Err(self.not_ours(ended, &stderr)),
+        }
+    }
+
+    /// Runs words, and returns both outputs and the exit code as the service tells them.
+    fn whole(self, words: &[&str]) -> Result<(String, String, i32)> {
+        let path = format!("/instance/{}/exec", self.id);
+        let answer: Answer = self.api().json("POST", &path, Some(&json!({ "command": words })), self.id)?;
+        match (answer.stdout, answer.stderr, answer.exit_code) {
+            (Some(stdout), Some(stderr), Some(ended)) => Ok((stdout, stderr, ended)),
+            _ => Err(self.api().garbled(self.id, "`stdout`, `stderr` or `exit_code` is missing")),
         }
     }
 
@@ -120,11 +129,27 @@ impl<'a> Exec<'a> {
 
     /// Runs a line and passes on what it writes while it does.
     fn stream(self, line: &str, stdout: &mut dyn Write, stderr: &mut dyn Write) -> Result<ExitStatus> {
+        match self.stream_words(&[line], stdout, stderr)? {
+            Some(status) => Ok(status),
+            None => {
+                let status = self.stream_words(&["sh", "-c", line], stdout, stderr)?;
+                status.ok_or_else(|| self.not_ours(127, "no shell"))
+            }
+        }
+    }
+
+    /// The same for words; nothing when they were not run, because the line was taken for a program's name.
+    fn stream_words(
+        self,
+        words: &[&str],
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<Option<ExitStatus>> {
         let path = format!("/instance/{}/exec/sse", self.id);
-        let arriving = self.api().open(&path, &json!({ "command": [line] }), self.id)?;
+        let arriving = self.api().open(&path, &json!({ "command": words }), self.id)?;
         let mut events = Events::of(arriving.body);
         let (mut out, mut err) = (Decoder::default(), Decoder::default());
-        let mut said = String::new();
+        let (mut heard, mut said) = (String::new(), String::new());
         let mut ended = None;
         let broke_off = |why: String| {
             Error::new(code::NETWORK, OPERATION, format!("the connection broke off while the command ran{why}"))
@@ -135,7 +160,10 @@ impl<'a> Exec<'a> {
             let event = events.next().map_err(|error| broke_off(format!(": {error}")))?;
             match event {
                 Some(Event::Stdout(text)) => match out.decode(&text) {
-                    Some(bytes) => stdout.write_all(&bytes).map_err(closed)?,
+                    Some(bytes) => {
+                        heard.push('.');
+                        stdout.write_all(&bytes).map_err(closed)?;
+                    }
                     None => return Err(self.not_ours(ended.unwrap_or(0), &said)),
                 },
                 Some(Event::Stderr(text)) => match err.decode(&text) {
@@ -152,7 +180,8 @@ impl<'a> Exec<'a> {
             }
         }
         match (out.code, ended) {
-            (Some(code), _) => Ok(ExitStatus::Exited(code)),
+            (Some(code), _) => Ok(Some(ExitStatus::Exited(code))),
+            (None, Some(ended)) if was_a_program(ended, &heard) => Ok(None),
             (None, Some(ended)) => Err(self.not_ours(ended, &said)),
             (None, None) => Err(broke_off(String::new())),
         }
@@ -183,6 +212,13 @@ impl<'a> Exec<'a> {
             _ => error,
         })
     }
+}
+
+/// Whether the service took the line for the name of a program, which there is none of: it is said of the API that it joins
+/// words for a shell, and if it does not, the words for a shell have to be said. Nothing has happened then: a shell says
+/// the line's exit code, whatever becomes of the command.
+fn was_a_program(ended: i32, stdout: &str) -> bool {
+    matches!(ended, 126 | 127) && stdout.trim().is_empty()
 }
 
 /// Whether the gateway was not there, so that nothing has happened.

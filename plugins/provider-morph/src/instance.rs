@@ -49,7 +49,6 @@ struct Networking {
 /// A port that can be reached from outside.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct HttpService {
-    pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) url: String,
 }

@@ -46,7 +46,7 @@ impl Provider for Morph {
         // one of its own, or of the network's, the instance is looked for.
         let booted = Policy::default().run(host.clock(), host.random(), |_| match plan.send(api) {
             Err(error) if error.code != code::RATE_LIMITED && error.is_transient() => {
-                Ok(find_booted(host, &token).map_or(Err(error), Ok))
+                Ok(find_booted(host, &token).ok_or(error))
             }
             Err(error) if error.code == code::RATE_LIMITED => Err(error),
             result => Ok(result),
@@ -120,14 +120,18 @@ impl Provider for Morph {
         let name = format!("port-{port}");
         let body = json!({ "name": name, "port": port, "auth_mode": "none" });
         let path = format!("/instance/{id}/http");
+        // To say it again may change the address.
+        let of_port = |it: &Described| it.services().iter().find(|it| it.port == port).map(|it| it.url.clone());
+        if let Some(url) = of_port(&described(api, id)?) {
+            return Ok(url);
+        }
         let exposed = again(api, || match api.json::<Described>("POST", &path, Some(&body), id) {
             // Somebody exposed it before.
             Err(error) if error.code == code::CONFLICT => described(api, id),
             result => result,
         })?;
         same(api, id, &exposed)?;
-        let service = exposed.services().iter().find(|it| it.name == name && it.port == port);
-        service.map(|it| it.url.clone()).ok_or_else(|| api.garbled(id, "it does not have the port's address"))
+        of_port(&exposed).ok_or_else(|| api.garbled(id, "it does not have the port's address"))
     }
 
     fn exec(&self, host: ProviderHost<'_>, id: &str, spec: CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {

@@ -22,7 +22,7 @@ impl Provider for ThirdParty {
         ProviderInfo {
             name: "thirdparty".to_owned(),
             description: "A stranger's provider".to_owned(),
-            features: ["stdin", "streaming", "terminal"].map(str::to_owned).to_vec(),
+            features: ["stdin", "streaming", "terminal", "host-paths"].map(str::to_owned).to_vec(),
             home_dir: None,
         }
     }

@@ -68,6 +68,7 @@ fn errors_of_keys() {
         ("a newer one", "version = 9\n"),
         ("a key that is written out", "version = 1\n[tool.claude]\nmode = \"api\"\nkey = \"value:sk-canary\"\n"),
         ("a key, and none is named", "version = 1\n[tool.claude]\nmode = \"api\"\n"),
+        ("a login with a key", "version = 1\n[tool.claude]\nmode = \"oauth\"\nkey = \"env:KEY\"\n"),
         ("a way that nobody knows", "version = 1\n[tool.claude]\nmode = \"telepathy\"\n"),
     ] {
         told.note(&format!("auth.toml: {what}")).write("auth.toml", text).fails(&["auth", "logout", "claude"]);

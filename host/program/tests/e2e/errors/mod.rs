@@ -8,6 +8,7 @@ mod bundles;
 mod complete;
 mod files;
 mod grants;
+mod machines;
 mod runs;
 mod secrets;
 
@@ -106,6 +107,8 @@ impl<'a> Told<'a> {
             (r"offset 0x[0-9a-f]+", "offset [OFFSET]"),
             (r"linux-(x64|arm64)", "[PLATFORM]"),
             (r"at line \d+ column \d+", "at [PLACE]"),
+            (r"morphvm_[a-z0-9]{8}\b", "[INSTANCE]"),
+            (r"\(\d+\.\d s\)", "([TIME])"),
         ];
         let engines = std::env::var("PCODER_TEST_ENGINES").unwrap_or_else(|_| "no engines".to_owned());
         let text = self.text.replace(&engines, "[ENGINES]");

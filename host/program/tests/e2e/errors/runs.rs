@@ -3,7 +3,6 @@
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::{Told, largest};
-use crate::component::{PLAIN, third_party};
 use crate::support::{World, finish};
 
 #[test]
@@ -46,9 +45,6 @@ fn errors_of_a_tmp_of_its_own() {
     let without = world.command("unshare", &["-Ur", "sh", "-c", script, env!("CARGO_BIN_EXE_pcoder")]);
     told.fails_as("run claude --private-tmp -- -p", without, "");
     told.fails(&["run", "claude", "--private-tmp", "--project", "/tmp", "--", "-p"]);
-    third_party(&world.path("project"), "it.wasm", "1.0.0", PLAIN);
-    told.make(&["plugin", "add", "it.wasm", "--yes"]);
-    told.fails(&["run", "claude", "--private-tmp", "--provider", "thirdparty", "--", "-p"]);
     told.are("private-tmp");
 }
 

@@ -96,3 +96,45 @@ fn what_only_this_machine_has_is_refused_before_anything_is_booted() {
     );
     assert_eq!(outcome.code, Some(2), "{outcome:#?}");
 }
+
+#[test]
+fn what_cannot_be_brought_back_stays_on_the_instance_until_it_can() {
+    use pcoder_fake_morph::{Fault, FaultKind, Match, Times};
+    let morph = morph();
+    let project = morph.world.project("app");
+    std::fs::write(project.join("a"), "one\n").expect("a file");
+    let path = project.to_str().expect("a path").to_owned();
+    let prompt = "@sh echo made > made\n@sleep 2\n@say done";
+    let args = ["run", "claude", "--provider", "morph", "--profile", "offline", "--project", &path, "--"];
+    let mut command = morph.pcoder(&[&args[..], &["--dangerously-skip-permissions", "-p", prompt]].concat());
+    command.env("OFFLINE_KEY", OFFLINE_KEY);
+    let running = crate::support::start(command, "");
+    morph.world.wait_for_prompt("echo made");
+    // The agent's own request is under way; every one that comes after it fails.
+    let on = Match { operation: Some("instance.exec-sse".to_owned()), ..Match::default() };
+    let fault = Fault { on, what: FaultKind::status(503), times: Times::Always };
+    morph.fake.faults().push(fault).expect("a fault");
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(4), "{outcome:#?}");
+    assert!(outcome.stderr.contains("the agent's changes are still on the instance"), "{outcome:#?}");
+    assert!(!project.join("made").exists());
+    morph.fake.faults().clear();
+    let list = morph.json(&["instance", "list", "--json"]);
+    let id = list["instances"][0]["id"].as_str().expect("the instance stayed").to_owned();
+    let outcome = morph.agent(&["--instance", &id], "@say again");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert_eq!(std::fs::read_to_string(project.join("made")).expect("a file"), "made\n");
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_told_and_the_instance_does_not_stay() {
+    let morph = Morph::new(World::new(), Options::default());
+    profile(&morph.world);
+    let outcome = morph.agent(&[], "@say no");
+    assert_eq!(outcome.code, Some(3), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("`claude` is not on the instance") && outcome.stderr.contains("hint:"),
+        "{outcome:#?}"
+    );
+    assert_eq!(morph.json(&["instance", "list", "--json"])["instances"].as_array().map(Vec::len), Some(0));
+}
