@@ -261,12 +261,12 @@ async fn shell(pcoder: &Pcoder, id: &str, on: &OnProvider) -> Result<ExitCode, E
     if !provider.has("terminal").await? {
         return Err(Error::new(code::UNSUPPORTED, "instance.ssh", "this provider has no terminals")
             .subject(provider.name())
-            .hint("`pcoder instance exec` runs commands there"));
+            .hint("`pcoder instance exec INSTANCE -- COMMAND` runs commands there"));
     }
     let stdio = Stdio::inherit();
     if !stdio.is_terminal() {
         return Err(Error::new(code::INVALID, "instance.ssh", "a shell needs a terminal, and this is none")
-            .hint("`pcoder instance exec` runs commands without one"));
+            .hint("`pcoder instance exec INSTANCE -- COMMAND` runs commands without one"));
     }
     let spec = command_spec(Vec::new(), Some("exec \"${SHELL:-/bin/sh}\" -l".to_owned()), None, Vec::new());
     let control = provider.control();

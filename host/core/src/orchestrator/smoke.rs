@@ -159,7 +159,7 @@ impl Orchestrator<'_> {
                 let message = format!("the answer was {ended}, {:?}, {:?}", brief(&out), brief(&err));
                 Err(Error::new(code::INTEGRITY, "smoke", message)
                     .subject(id)
-                    .hint("`pcoder instance exec` tries commands"))
+                    .hint("`pcoder instance exec INSTANCE -- COMMAND` tries commands"))
             }
         }
     }
