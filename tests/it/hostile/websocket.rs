@@ -162,7 +162,9 @@ async fn a_value_goes_only_where_its_grant_says_and_does_not_come_back() {
     assert!(server.requests()[0].contains(&format!("authorization: Bearer {value}\n")));
     let placeholder = answers[0].trim_start_matches("ok ");
     let shown = format!("authorization: Bearer {placeholder}");
-    assert_eq!(answers[1], format!("ok you said {shown}! binary:{shown}"));
+    // Bytes keep their number: what says lengths beforehand must stay readable.
+    let masked = format!("authorization: Bearer {}", "*".repeat(value.len()));
+    assert_eq!(answers[1], format!("ok you said {shown}! binary:{masked}"));
     assert_nowhere(value, &house, &answers);
 }
 

@@ -107,7 +107,7 @@ fn a_boot_that_fails_leaves_nothing() {
     for (fault, expected) in [
         ("vm.start=500,times=9", "server"),
         ("vm.start=503,times=9", "unavailable"),
-        ("vm.start=402", "invalid"),
+        ("vm.start=402", "denied"),
         ("vm.start=429,limit=requests", "rate-limited"),
         ("vm.start=missing:pitcher_url", "server"),
         ("vm.start=null:pitcher_token", "server"),
@@ -228,7 +228,7 @@ fn every_failure_of_the_service_has_its_code() {
     for (status, expected) in [
         (400, "invalid"),
         (401, "unauthenticated"),
-        (402, "invalid"),
+        (402, "denied"),
         (403, "denied"),
         (404, "not-found"),
         (409, "conflict"),

@@ -138,7 +138,7 @@ fn expected(known: Option<&dyn HostKeys>, endpoint: &Endpoint, url: &Url) -> Res
         },
         ("", None) => {
             let message = "the plugin does not know the host key, and this program keeps none";
-            return Err(Error::new(code::UNSUPPORTED, OPERATION, message).subject(url.as_str()));
+            return Err(invalid(message));
         }
         (line, _) => line.to_owned(),
     };

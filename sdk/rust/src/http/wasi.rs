@@ -176,8 +176,10 @@ fn body_of(response: &IncomingResponse) -> Result<(InputStream, IncomingBody)> {
 fn receive(response: &IncomingResponse) -> Result<Response> {
     let headers = headers_of(response);
     let (stream, incoming) = body_of(response)?;
-    let body = read(&stream)?;
+    let body = read(&stream);
+    // A stream that is still there when its body goes is a trap, also after an error.
     drop(stream);
+    let body = body?;
     drop(IncomingBody::finish(incoming));
     Ok(Response { status: response.status(), headers, body })
 }

@@ -8,7 +8,6 @@ use syn::visit::Visit;
 /// Errors that nothing can make happen in a test of the whole program, each with the reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
     ("a `/tmp` of its own is not to be had here", "it is had on Linux, by this program"),
-    ("`{name}` is not on the instance", "`remote::runs` has it"),
     ("the agent's changes are still on the instance: {}", "`remote::runs` has it"),
     ("the instance's shell does not say where its home is", "every provider that is built in says so itself"),
     ("this provider does not say that it runs commands on this machine", "the command line runs such a run elsewhere"),
