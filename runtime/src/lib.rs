@@ -22,7 +22,7 @@ pub mod manifest;
 mod plugin;
 pub mod process;
 pub mod secrets;
-mod shell;
+pub mod shell;
 pub mod target;
 pub mod text;
 

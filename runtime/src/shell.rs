@@ -9,7 +9,7 @@ use crate::error::{Error, code};
 const OPERATION: &str = "ssh.exec";
 
 /// Quotes one word: in single quotes nothing is special but the single quote itself.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(harmless) {
         return word.to_owned();
@@ -18,7 +18,7 @@ fn quote(word: &str) -> String {
 }
 
 /// Quotes a path, leaving a leading `~/` to the shell.
-fn quote_path(path: &str) -> String {
+pub fn quote_path(path: &str) -> String {
     match path.strip_prefix('~') {
         Some("") => r#""$HOME""#.to_owned(),
         Some(rest) if rest.starts_with('/') => match rest.trim_start_matches('/') {

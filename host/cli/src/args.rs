@@ -16,8 +16,8 @@ pub(crate) use account::{
 };
 pub(crate) use bundle::{Bundle, BundleExport, BundleVerify};
 pub(crate) use instance::{
-    Boot, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Managed, OnProvider,
-    Place, Process, ProcessStart, Smoke,
+    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Managed,
+    OnProvider, Place, Process, ProcessStart, Smoke,
 };
 pub(crate) use plugin::{Plugin, PluginAdd, PluginGrant, PluginInspect, PluginRemove, PluginRevoke};
 pub(crate) use state::{Audit, AuditShow, AuditVerify, Completions, Config, ConfigCommand, Man};

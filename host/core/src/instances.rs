@@ -13,6 +13,7 @@ use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::process::ProcessTree;
 use pcoder_runtime::secrets::{Broker, Carried};
+use pcoder_runtime::shell::quote;
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin, call_name, text};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,11 @@ use crate::target::OnProvider;
 
 /// What is kept of an answer of the instance's shell.
 const ANSWER: u64 = 64 << 10;
+
+/// Options of a boot that say nothing: what the provider boots by itself.
+pub fn plain_boot() -> BootOptions {
+    BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options: Vec::new() }
+}
 
 /// One provider, ready to be asked. Cheap to clone, and each call has its own instance of the plugin.
 #[derive(Clone)]
@@ -280,7 +286,7 @@ impl Provider<'_> {
     /// `not-found` for the first one that is not there, and the plugin's.
     pub(crate) async fn look(&self, id: &str, engines: &[String]) -> Result<There, Error> {
         // One question for all. `command -v` says nothing of what is not there.
-        let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quoted(name));
+        let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quote(name));
         let script = std::iter::once("id -u".to_owned()).chain(engines.iter().map(ask)).collect::<Vec<_>>().join("; ");
         let said = self.shell(id, &script, Feed::Nothing, ANSWER).await?;
         let said = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
@@ -321,13 +327,8 @@ pub(crate) struct There {
     pub(crate) engines: Vec<Engine>,
 }
 
-/// A text as a word of a script for the instance's shell.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// An end as a shell reports it.
-pub(crate) fn exit_code(status: ExitStatus) -> i32 {
+pub fn exit_code(status: ExitStatus) -> i32 {
     match status {
         ExitStatus::Exited(code) => code,
         ExitStatus::Signaled(signal) => 128 + signal,

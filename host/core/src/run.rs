@@ -20,6 +20,7 @@ use crate::Pcoder;
 use crate::auth::Account;
 use crate::capture::{Captured, Feed, capture};
 use crate::engines::{self, Held, utf8};
+use crate::instances::plain_boot;
 use crate::layout::absolute;
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::{Profile, RunLimits};
@@ -312,14 +313,7 @@ impl Prepared<'_> {
         spec.env.extend(self.surroundings.key.clone());
         let provider = self.provider.provider()?;
         let starter = self.starter().await?;
-        let boot = BootOptions {
-            image: None,
-            name: None,
-            ttl_seconds: None,
-            ttl_action: None,
-            project: Some(self.project.clone()),
-            options: Vec::new(),
-        };
+        let boot = BootOptions { project: Some(self.project.clone()), ..plain_boot() };
         let instance = provider.boot(self.context(), &boot).await?;
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let context = CallContext {

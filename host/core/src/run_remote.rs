@@ -13,6 +13,7 @@ use pcoder_runtime::contract::{CommandSpec, ExitStatus, Setting};
 use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
+use pcoder_runtime::shell::quote;
 use pcoder_runtime::{Error, Plugin, text};
 use pcoder_sync::{Ran, Remote, RemoteError, Sync};
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
-use crate::instances::{Provider, exit_code, quoted};
+use crate::instances::{Provider, exit_code};
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
 use crate::run::{Control, HOST_PATHS};
@@ -236,7 +237,7 @@ impl RemoteRun<'_> {
         if self.options.sync {
             self.push(id, sync).await.map_err(Failed::Before)?;
         } else {
-            let made = self.provider.shell(id, &format!("mkdir -p {}", quoted(folder)), Feed::Nothing, 4096).await;
+            let made = self.provider.shell(id, &format!("mkdir -p {}", quote(folder)), Feed::Nothing, 4096).await;
             made.map_err(Failed::Before)?;
         }
         let mut options = self.identity.options.clone();

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pcoder_core::Feed;
+use pcoder_core::instances::exit_code as code;
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::{CommandSpec, Setting};
 use pcoder_core::runtime::error::code as codes;
 
 use crate::report::{Outcome, Report};
-use crate::subject::{Machine, Subject, argv, code, script};
+use crate::subject::{Machine, Subject, argv, script};
 
 /// What a case finds wrong.
 type Case = Result<(), String>;

@@ -1,9 +1,9 @@
 //! What is tried, and how it is reached.
 
-use pcoder_core::instances::Provider;
+use pcoder_core::instances::{Provider, plain_boot};
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::provider::BootOptions;
-use pcoder_core::runtime::contract::{Argv, Command, CommandSpec, ExitStatus, WriteOptions};
+use pcoder_core::runtime::contract::{Argv, Command, CommandSpec, WriteOptions};
 use pcoder_core::{Captured, Feed, Pcoder};
 use tokio_util::sync::CancellationToken;
 
@@ -18,15 +18,7 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A provider by its name, as in `--provider NAME`, of a pcoder that has it.
     pub fn new(pcoder: &'a Pcoder, name: &str) -> Self {
-        let boot = BootOptions {
-            image: None,
-            name: None,
-            ttl_seconds: None,
-            ttl_action: None,
-            project: None,
-            options: Vec::new(),
-        };
-        Self { pcoder, name: name.to_owned(), boot, large: 10 << 20 }
+        Self { pcoder, name: name.to_owned(), boot: plain_boot(), large: 10 << 20 }
     }
 
     /// What its instances are booted of.
@@ -67,14 +59,6 @@ pub(crate) fn script(script: &str) -> CommandSpec {
 
 fn spec(command: Command) -> CommandSpec {
     CommandSpec { command, cwd: None, env: Vec::new(), path_entries: Vec::new(), name: None }
-}
-
-/// The exit code as a shell reports it.
-pub(crate) fn code(status: ExitStatus) -> i32 {
-    match status {
-        ExitStatus::Exited(code) => code,
-        ExitStatus::Signaled(signal) => 128 + signal,
-    }
 }
 
 impl<'a> Machine<'a> {

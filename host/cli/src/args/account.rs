@@ -162,7 +162,7 @@ fn account(text: &str) -> Result<(String, String), String> {
     pair(text, "expected TOOL=HOW, and HOW is `own`, `oauth` or a reference to a key")
 }
 
-fn pair(text: &str, expected: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str, expected: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(expected.to_owned()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use pcoder_core::orchestrator::SMOKE_PROMPT;
 
 use super::Json;
 
@@ -157,6 +158,17 @@ pub(crate) struct InstanceExec {
     /// The instance
     #[arg(value_name = "INSTANCE")]
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) command: CommandLine,
+    #[command(flatten)]
+    pub(crate) on: OnProvider,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// What is run on an instance.
+#[derive(Debug, Args)]
+pub(crate) struct CommandLine {
     /// A script for `sh -c`, in the place of a command
     #[arg(long, value_name = "SCRIPT", conflicts_with = "command")]
     pub(crate) shell: Option<String>,
@@ -166,10 +178,6 @@ pub(crate) struct InstanceExec {
     /// A variable for the command
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,
-    #[command(flatten)]
-    pub(crate) on: OnProvider,
-    #[command(flatten)]
-    pub(crate) json: Json,
     /// The command, behind `--`
     #[arg(last = true, required_unless_present = "shell")]
     pub(crate) command: Vec<String>,
@@ -252,15 +260,8 @@ pub(crate) struct ProcessStart {
     /// Its name in lists and logs
     #[arg(long)]
     pub(crate) name: String,
-    /// A script for `sh -c`, in the place of a command
-    #[arg(long, value_name = "SCRIPT", conflicts_with = "command")]
-    pub(crate) shell: Option<String>,
-    /// The working folder on the instance [default: its home]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cwd: Option<String>,
-    /// A variable for the command
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
-    pub(crate) env: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) command: CommandLine,
     /// Start it again when it ends, so often in a row [default: never]
     #[arg(long, value_name = "TIMES")]
     pub(crate) restart: Option<u32>,
@@ -272,9 +273,6 @@ pub(crate) struct ProcessStart {
     pub(crate) max_memory_mib: Option<u64>,
     #[command(flatten)]
     pub(crate) json: Json,
-    /// The command, behind `--`
-    #[arg(last = true, required_unless_present = "shell")]
-    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -333,7 +331,7 @@ pub(crate) struct Smoke {
     #[arg(long)]
     pub(crate) keep: bool,
     /// What the agent is asked
-    #[arg(long, default_value = "Say the word pineapple and nothing else.")]
+    #[arg(long, default_value = SMOKE_PROMPT)]
     pub(crate) prompt: String,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -359,10 +357,7 @@ impl Place {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected `NAME=VALUE`".to_owned()),
-    }
+    super::account::pair(text, "expected `NAME=VALUE`")
 }
 
 fn octal(text: &str) -> Result<u32, String> {

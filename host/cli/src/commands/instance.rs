@@ -15,15 +15,14 @@ use pcoder_core::{Feed, Pcoder};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::run::{KEPT, ended};
 use crate::args::{
-    Boot, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, OnProvider, Place,
+    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, OnProvider,
+    Place,
 };
 use crate::output::{note, print, print_json, table};
 use crate::progress::Spinner;
 use crate::{exit, signals};
-
-/// What is kept of each stream for `--json`.
-const KEPT: u64 = 64 << 20;
 
 pub(crate) async fn instance(pcoder: &Pcoder, command: Instance) -> Result<ExitCode, Error> {
     match command {
@@ -205,25 +204,20 @@ async fn terminate(pcoder: &Pcoder, arguments: &InstanceTerminate) -> Result<Exi
 }
 
 /// A command from words or a script.
-pub(crate) fn command_spec(
-    words: Vec<String>,
-    script: Option<String>,
-    cwd: Option<String>,
-    env: Vec<(String, String)>,
-) -> CommandSpec {
-    let mut words = words.into_iter();
-    let command = match script {
+pub(crate) fn command_spec(line: CommandLine) -> CommandSpec {
+    let mut words = line.command.into_iter();
+    let command = match line.shell {
         Some(script) => Command::Shell(script),
         None => Command::Argv(Argv { program: words.next().unwrap_or_default(), args: words.collect() }),
     };
-    let env = env.into_iter().map(|(name, value)| Setting { name, value }).collect();
-    CommandSpec { command, cwd, env, path_entries: Vec::new(), name: None }
+    let env = line.env.into_iter().map(|(name, value)| Setting { name, value }).collect();
+    CommandSpec { command, cwd: line.cwd, env, path_entries: Vec::new(), name: None }
 }
 
 async fn exec(pcoder: &Pcoder, arguments: InstanceExec) -> Result<ExitCode, Error> {
     // Signals are the command's here.
     let provider = provider(pcoder, &arguments.on, CancellationToken::new()).await?;
-    let spec = command_spec(arguments.command, arguments.shell, arguments.cwd, arguments.env);
+    let spec = command_spec(arguments.command);
     let control = provider.control();
     let lost = || Error::new(code::INTERNAL, "instance.exec", "signals could not be waited for");
     if arguments.json.json {
@@ -232,18 +226,7 @@ async fn exec(pcoder: &Pcoder, arguments: InstanceExec) -> Result<ExitCode, Erro
             kept = provider.capture(&arguments.id, &spec, input, KEPT, &control) => kept?,
             () = signals::pass_on(control.clone(), false) => return Err(lost()),
         };
-        let (exit_code, signal) = match kept.status {
-            ExitStatus::Exited(code) => (Some(code), None),
-            ExitStatus::Signaled(signal) => (None, Some(signal)),
-        };
-        print_json(&json!({
-            "exit_code": exit_code,
-            "signal": signal,
-            "stdout": String::from_utf8_lossy(&kept.stdout.bytes),
-            "stdout_truncated": kept.stdout.cut,
-            "stderr": String::from_utf8_lossy(&kept.stderr.bytes),
-            "stderr_truncated": kept.stderr.cut,
-        }))?;
+        print_json(&ended(&kept))?;
         return Ok(ExitCode::from(exit::of_tool(&kept.status)));
     }
     // Keys in a terminal are for the terminal: a command that was named gets its input from a pipe or not at all.
@@ -268,7 +251,8 @@ async fn shell(pcoder: &Pcoder, id: &str, on: &OnProvider) -> Result<ExitCode, E
         return Err(Error::new(code::INVALID, "instance.ssh", "a shell needs a terminal, and this is none")
             .hint("`pcoder instance exec INSTANCE -- COMMAND` runs commands without one"));
     }
-    let spec = command_spec(Vec::new(), Some("exec \"${SHELL:-/bin/sh}\" -l".to_owned()), None, Vec::new());
+    let login = "exec \"${SHELL:-/bin/sh}\" -l".to_owned();
+    let spec = command_spec(CommandLine { shell: Some(login), cwd: None, env: Vec::new(), command: Vec::new() });
     let control = provider.control();
     let status = tokio::select! {
         status = provider.exec(id, &spec, stdio, &control) => status?,

@@ -57,7 +57,7 @@ async fn manager<'a>(pcoder: &'a Pcoder, managed: &Managed) -> Result<Orchestrat
 
 async fn start(pcoder: &Pcoder, arguments: ProcessStart) -> Result<(), Error> {
     let manager = manager(pcoder, &arguments.managed).await?;
-    let mut command = command_spec(arguments.command, arguments.shell, arguments.cwd, arguments.env);
+    let mut command = command_spec(arguments.command);
     command.name = Some(arguments.name);
     let restart = match arguments.restart {
         None => Restart::Never,

@@ -9,7 +9,7 @@ use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::{Captured, Feed, Pcoder, Prepared, RunFlags, RunRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::engine::install_one;
 use crate::args::{EngineInstall, Json, Mode, Run};
@@ -141,18 +141,24 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
 
 /// A tool that has ended, as scripts read it.
 pub(super) fn print_captured(kept: &Captured, started: Instant) -> Result<ExitCode, Error> {
+    let mut fields = ended(kept);
+    fields["duration_ms"] = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX).into();
+    print_json(&fields)?;
+    Ok(ExitCode::from(exit::of_tool(&kept.status)))
+}
+
+/// How a command ended, and what it wrote.
+pub(super) fn ended(kept: &Captured) -> Value {
     let (exit_code, signal) = match kept.status {
         ExitStatus::Exited(code) => (Some(code), None),
         ExitStatus::Signaled(signal) => (None, Some(signal)),
     };
-    print_json(&json!({
+    json!({
         "exit_code": exit_code,
         "signal": signal,
         "stdout": String::from_utf8_lossy(&kept.stdout.bytes),
         "stdout_truncated": kept.stdout.cut,
         "stderr": String::from_utf8_lossy(&kept.stderr.bytes),
         "stderr_truncated": kept.stderr.cut,
-        "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-    }))?;
-    Ok(ExitCode::from(exit::of_tool(&kept.status)))
+    })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use pcoder_core::instances::plain_boot;
 use pcoder_core::run_remote::{Note, Pulled, Pushed, RemoteOptions, Skipped, Stage};
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
@@ -26,10 +27,7 @@ pub(super) async fn run(pcoder: &Pcoder, request: RunRequest, away: Away, as_jso
         boot: BootOptions {
             image: away.image,
             name: Some(format!("{} {}", request.tool, for_people(&project, 60))),
-            ttl_seconds: None,
-            ttl_action: None,
-            project: None,
-            options: Vec::new(),
+            ..plain_boot()
         },
         instance: away.instance,
         keep: away.keep,

@@ -14,19 +14,11 @@ use crate::args::Smoke;
 use crate::exit;
 use crate::output::{GOOD, WARN, note, print_json};
 
-/// How long the instance lives when nobody says so and the cleanup does not come to it.
-const TTL_SECONDS: u64 = 1800;
-
 pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode, Error> {
     let provider = of(pcoder, &arguments.on).await?;
-    let mut boot = boot_options(arguments.boot);
-    if boot.ttl_seconds.is_none() && provider.has("ttl").await? {
-        boot.ttl_seconds = Some(TTL_SECONDS);
-        boot.ttl_action = Some(if arguments.keep { "stop" } else { "terminate" }.to_owned());
-    }
+    let boot = boot_options(arguments.boot);
     let credentials = arguments.credentials.iter().map(|it| it.parse()).collect::<Result<Vec<CredentialName>, _>>()?;
     let purpose = [("purpose".to_owned(), "smoke".into())].into_iter().collect();
-    let expected = arguments.prompt.split_whitespace().find(|word| *word == "pineapple").unwrap_or_default().to_owned();
     let options = SmokeOptions {
         boot: BootRequest { boot, credentials, machine_info: purpose },
         session: SessionRequest {
@@ -36,7 +28,6 @@ pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode,
             name: Some("smoke".to_owned()),
             ..SessionRequest::default()
         },
-        expected,
         keep: arguments.keep,
     };
     let as_json = arguments.json.json;

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 pub use self::credentials::CredentialName;
 pub use self::events::{Event, Events, Untold};
-pub use self::smoke::{Outcome, SmokeOptions, Step};
+pub use self::smoke::{Outcome, SMOKE_PROMPT, SmokeOptions, Step};
 use crate::Pcoder;
 use crate::instances::Provider;
 use crate::run::HOST_PATHS;

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use pcoder_runtime::contract::WriteOptions;
 use pcoder_runtime::error::code;
+use pcoder_runtime::shell::{quote, quote_path};
 use pcoder_runtime::{Error, text};
 use serde::Serialize;
 
 use super::{BootRequest, Orchestrator, PreparedInstance, SessionRequest};
 use crate::Feed;
-use crate::instances::{exit_code, quoted};
+use crate::instances::exit_code;
 
 /// How long the agent may take to answer.
 const ANSWERED: Duration = Duration::from_secs(180);
@@ -20,6 +21,13 @@ const KEPT: u64 = 1 << 20;
 /// Lines of the agent's output.
 const LINES: u32 = 200;
 
+/// What the agent is asked when nobody says otherwise.
+pub const SMOKE_PROMPT: &str = "Say the word pineapple and nothing else.";
+/// What the answer to that holds.
+const EXPECTED: &str = "pineapple";
+/// How long an instance lives, in seconds, when nobody says so and the cleanup does not come to it.
+const TTL_SECONDS: u64 = 1800;
+
 /// What is tried.
 #[derive(Clone, Debug)]
 pub struct SmokeOptions {
@@ -27,8 +35,6 @@ pub struct SmokeOptions {
     pub boot: BootRequest,
     /// The agent and what it is asked.
     pub session: SessionRequest,
-    /// What its answer has to hold, in any case.
-    pub expected: String,
     /// Leave the instance running.
     pub keep: bool,
 }
@@ -69,7 +75,11 @@ impl Orchestrator<'_> {
     pub async fn smoke(&self, options: &SmokeOptions, told: &mut (dyn FnMut(&Step) + Send)) -> Vec<Step> {
         let mut steps = Steps { done: Vec::new(), told };
         let started = Instant::now();
-        let instance = match self.boot_and_prepare(&options.boot).await {
+        let booted = match self.bounded(options).await {
+            Ok(boot) => self.boot_and_prepare(&boot).await,
+            Err(error) => Err(error),
+        };
+        let instance = match booted {
             Ok(instance) => instance,
             Err(error) => {
                 steps.add("boot", started, Err(error));
@@ -109,6 +119,16 @@ impl Orchestrator<'_> {
         steps.done
     }
 
+    /// What is booted, with an end of its time where the provider has that.
+    async fn bounded(&self, options: &SmokeOptions) -> Result<BootRequest, Error> {
+        let mut request = options.boot.clone();
+        if request.boot.ttl_seconds.is_none() && self.provider.has("ttl").await? {
+            request.boot.ttl_seconds = Some(TTL_SECONDS);
+            request.boot.ttl_action = Some(if options.keep { "stop" } else { "terminate" }.to_owned());
+        }
+        Ok(request)
+    }
+
     /// Everything on the instance, until something fails.
     async fn on_instance(
         &self,
@@ -138,7 +158,8 @@ impl Orchestrator<'_> {
         let session = async {
             let name = self.start_session(id, &options.session).await?;
             *process = Some(name.clone());
-            self.answer(id, &name, &options.expected).await
+            let expected = if options.session.prompt == SMOKE_PROMPT { EXPECTED } else { "" };
+            self.answer(id, &name, expected).await
         };
         let result = session.await;
         steps.add("session", started, result);
@@ -171,7 +192,7 @@ impl Orchestrator<'_> {
             let hint = error.hint.clone().unwrap_or_else(|| format!("install `{manager}` on the instance"));
             return Err(Error::new(error.code.clone(), "smoke", error.message.clone()).subject(id).hint(hint));
         }
-        let (ended, path, _) = self.shell(id, &format!("command -v {}", quoted(tool))).await?;
+        let (ended, path, _) = self.shell(id, &format!("command -v {}", quote(tool))).await?;
         Ok(match ended {
             0 => ok(format!("{manager}, {}", path.trim())),
             _ => (Outcome::Warning, format!("{manager}; `{tool}` is not on the instance's PATH")),
@@ -205,11 +226,7 @@ impl Orchestrator<'_> {
     }
 
     async fn mode_of(&self, id: &str, path: &str) -> Result<String, Error> {
-        let place = match path.strip_prefix("~/") {
-            Some(rest) => format!("\"$HOME\"/{}", quoted(rest)),
-            None => quoted(path),
-        };
-        Ok(self.shell(id, &format!("stat -c %a {place}")).await?.1.trim().to_owned())
+        Ok(self.shell(id, &format!("stat -c %a {}", quote_path(path))).await?.1.trim().to_owned())
     }
 
     async fn files(&self, id: &str, home: &str) -> Found {
@@ -225,7 +242,7 @@ impl Orchestrator<'_> {
                 return Err(Error::new(code::INTEGRITY, "smoke", message).subject(text::for_people(&path, 200)));
             }
         }
-        self.shell(id, &format!("rm -rf {}", quoted(&folder))).await?;
+        self.shell(id, &format!("rm -rf {}", quote(&folder))).await?;
         Ok(ok("text, bytes and an empty file came back as they were, with their modes".into()))
     }
 

@@ -298,13 +298,13 @@ fn settings_say_where_they_come_from() {
         ") });
     let refused = pcoder(&world, &["config", "set", "colour", "red"]);
     insta::assert_snapshot!(refused.shown(), @r"
-    exit 2
-    -- stderr
-    error: there is no such setting
-      in config: colour
+        exit 2
+        -- stderr
+        error: there is no such setting
+          in config: colour
 
-    hint: the settings are `tool`, `provider`, `profile`, `install`, `otlp-endpoint`, `profile.TOOL`, `secrets.NAME` and `plugins.NAME.SETTING`
-    ");
+        hint: the settings are `tool`, `provider`, `profile`, `install`, `otlp-endpoint`, `profile.TOOL`, `secrets.NAME` and `plugins.NAME.SETTING`
+        ");
     let text = "version = 9\n";
     std::fs::write(world.path("pcoder/settings.toml"), text).expect("settings");
     let newer = pcoder(&world, &["config"]);

@@ -16,142 +16,142 @@ fn fields(object: &Value) -> BTreeSet<&str> {
 fn help() {
     let world = World::without_engines();
     insta::assert_snapshot!(finish(world.pcoder(&["--help"]), "").printed(), @r#"
-    Runs coding agents on a machine that you choose
+        Runs coding agents on a machine that you choose
 
-    Usage: pcoder [OPTIONS] <COMMAND>
+        Usage: pcoder [OPTIONS] <COMMAND>
 
-    Work:
-      run          Run a coding agent in a project
-      list-tools   List the agents that `run` knows
-      demo         Show real agents at work, offline, without an account
+        Work:
+          run          Run a coding agent in a project
+          list-tools   List the agents that `run` knows
+          demo         Show real agents at work, offline, without an account
 
-    Machines:
-      instance     Start, use and end machines of a provider
-      process      Start and watch processes that go on when pcoder has ended
-      smoke        Try a provider from boot to an agent's answer
+        Machines:
+          instance     Start, use and end machines of a provider
+          process      Start and watch processes that go on when pcoder has ended
+          smoke        Try a provider from boot to an agent's answer
 
-    Set up:
-      setup        Set pcoder up: the default tool, its engine, its login
-      auth         Log tools in and out
-      profile      Choose a key, a model, a service for a tool
-      secret       Put secrets into the system's keyring
-      config       Show and change settings, and where each comes from
-      engine       Install, check, move and remove the agents' own programs
-      bundle       Make a folder with pcoder and its engines that runs from a stick, and check one
+        Set up:
+          setup        Set pcoder up: the default tool, its engine, its login
+          auth         Log tools in and out
+          profile      Choose a key, a model, a service for a tool
+          secret       Put secrets into the system's keyring
+          config       Show and change settings, and where each comes from
+          engine       Install, check, move and remove the agents' own programs
+          bundle       Make a folder with pcoder and its engines that runs from a stick, and check one
 
-    Trust:
-      plugin       Add plugins, and say what each may do
-      audit        Show what plugins did, and check that the record is whole
+        Trust:
+          plugin       Add plugins, and say what each may do
+          audit        Show what plugins did, and check that the record is whole
 
-    Help:
-      doctor       Look for what is missing, and say what mends it
-      runtime      Look at what this machine can run
-      completions  Print completions for a shell
-      man          Print manual pages
-      help         Print this message or the help of a command
+        Help:
+          doctor       Look for what is missing, and say what mends it
+          runtime      Look at what this machine can run
+          completions  Print completions for a shell
+          man          Print manual pages
+          help         Print this message or the help of a command
 
-    Options:
-      -v, --verbose...           Say more; twice for every step
-          --otlp-endpoint <URL>  Send the audit there too, as OpenTelemetry over HTTP
-      -h, --help                 Print help
-      -V, --version              Print version
+        Options:
+          -v, --verbose...           Say more; twice for every step
+              --otlp-endpoint <URL>  Send the audit there too, as OpenTelemetry over HTTP
+          -h, --help                 Print help
+          -V, --version              Print version
 
-    Examples:
-      pcoder setup                                 from nothing to a first run
-      pcoder run claude                            in this folder and this terminal
-      pcoder run codex --profile work -- exec "fix the tests"
-      pcoder plugin add ./provider-box.wasm        asks before it grants anything
-      pcoder doctor
+        Examples:
+          pcoder setup                                 from nothing to a first run
+          pcoder run claude                            in this folder and this terminal
+          pcoder run codex --profile work -- exec "fix the tests"
+          pcoder plugin add ./provider-box.wasm        asks before it grants anything
+          pcoder doctor
 
-    Exit codes:
-      0  it worked                    6  a login or a key is missing
-      1  it failed                    7  denied: a grant is missing
-      2  the command line is wrong  130  stopped with Ctrl-C
-      3  something is not there
-      4  the network                `run` passes on the tool's own exit code,
-      5  bytes are not right        and 128+N when signal N ended it.
-    "#);
+        Exit codes:
+          0  it worked                    6  a login or a key is missing
+          1  it failed                    7  denied: a grant is missing
+          2  the command line is wrong  130  stopped with Ctrl-C
+          3  something is not there
+          4  the network                `run` passes on the tool's own exit code,
+          5  bytes are not right        and 128+N when signal N ended it.
+        "#);
 }
 
 #[test]
 fn help_of_run() {
     let world = World::without_engines();
     insta::assert_snapshot!(finish(world.pcoder(&["run", "--help"]), "").printed(), @r#"
-    Run a coding agent in a project
+        Run a coding agent in a project
 
-    Usage: pcoder run [OPTIONS] [TOOL] [-- <ARGS>...]
+        Usage: pcoder run [OPTIONS] [TOOL] [-- <ARGS>...]
 
-    Arguments:
-      [TOOL]
-              The agent; `pcoder list-tools` shows them [default: the setting `tool`, which is claude]
+        Arguments:
+          [TOOL]
+                  The agent; `pcoder list-tools` shows them [default: the setting `tool`, which is claude]
 
-      [ARGS]...
-              The agent's own arguments
+          [ARGS]...
+                  The agent's own arguments
 
-    Options:
-          --profile <NAME>
-              How it uses the tool: a key, a model, a service; `pcoder profile list` shows them
+        Options:
+              --profile <NAME>
+                  How it uses the tool: a key, a model, a service; `pcoder profile list` shows them
 
-      -v, --verbose...
-              Say more; twice for every step
+          -v, --verbose...
+                  Say more; twice for every step
 
-          --otlp-endpoint <URL>
-              Send the audit there too, as OpenTelemetry over HTTP
+              --otlp-endpoint <URL>
+                  Send the audit there too, as OpenTelemetry over HTTP
 
-          --provider <PROVIDER>
-              The machine that it runs on [default: the setting `provider`, which is `local`: this one]
+              --provider <PROVIDER>
+                  The machine that it runs on [default: the setting `provider`, which is `local`: this one]
 
-          --mode <MODE>
-              The kind of machine that it runs on
+              --mode <MODE>
+                  The kind of machine that it runs on
 
-              Possible values:
-              - host-native:    This machine, without isolation
-              - linux-portable: A Linux machine that needs no installation
-              - linux-wsl:      The Linux that Windows brings
+                  Possible values:
+                  - host-native:    This machine, without isolation
+                  - linux-portable: A Linux machine that needs no installation
+                  - linux-wsl:      The Linux that Windows brings
 
-          --project <PATH>
-              The project's folder [default: this folder]
+              --project <PATH>
+                  The project's folder [default: this folder]
 
-          --engine-version <VERSION>
-              The engine's version [default: the pinned one]
+              --engine-version <VERSION>
+                  The engine's version [default: the pinned one]
 
-          --json
-              Capture what the agent prints, and print one JSON object when it has ended
+              --json
+                  Capture what the agent prints, and print one JSON object when it has ended
 
-          --no-install
-              Fail instead of downloading a missing engine
+              --no-install
+                  Fail instead of downloading a missing engine
 
-          --private-tmp
-              Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
+              --private-tmp
+                  Give it a `/tmp` of its own, in memory, which is gone with it (Linux)
 
-      -h, --help
-              Print help (see a summary with '-h')
+          -h, --help
+                  Print help (see a summary with '-h')
 
-    On another machine:
-          --image <IMAGE>
-              Boot this image, snapshot or template [default: the provider's]
+        On another machine:
+              --image <IMAGE>
+                  Boot this image, snapshot or template [default: the provider's]
 
-          --instance <INSTANCE>
-              Use an instance that is there, and leave it running
+              --instance <INSTANCE>
+                  Use an instance that is there, and leave it running
 
-          --keep
-              Leave the instance running that was booted
+              --keep
+                  Leave the instance running that was booted
 
-          --no-sync
-              Do not bring the project there
+              --no-sync
+                  Do not bring the project there
 
-          --no-sync-back
-              Do not bring the project's changes back
+              --no-sync-back
+                  Do not bring the project's changes back
 
-          --ignore <PATTERN>
-              What is not synced, as in `.gitignore`, beside `.git` and `node_modules`
+              --ignore <PATTERN>
+                  What is not synced, as in `.gitignore`, beside `.git` and `node_modules`
 
-    Examples:
-      pcoder run claude                             the agent, in this folder and this terminal
-      pcoder run codex --project ../app             in another folder
-      pcoder run claude --profile work              with another key, model or service
-      pcoder run claude -- -p "fix the tests"       with the agent's own arguments
-    "#);
+        Examples:
+          pcoder run claude                             the agent, in this folder and this terminal
+          pcoder run codex --project ../app             in another folder
+          pcoder run claude --profile work              with another key, model or service
+          pcoder run claude -- -p "fix the tests"       with the agent's own arguments
+        "#);
 }
 
 #[test]
@@ -206,17 +206,17 @@ fn tools_for_scripts() {
 fn plugins_for_people() {
     let world = World::without_engines();
     insta::assert_snapshot!(finish(world.pcoder(&["plugin", "list"]), "").printed(), @r"
-    PLUGIN                KIND             VERSION  FROM         WHAT IT IS
-    agent-claude          agent            0.1.0    built in     Launches Claude Code. It computes command lines and can reach nothing.
-    agent-codex           agent            0.1.0    built in     Launches Codex. It computes command lines and can reach nothing.
-    credentials-claude    credentials      0.1.0    built in     Puts a Claude login onto an instance, without seeing it.
-    credentials-codex     credentials      0.1.0    built in     Puts a Codex login onto an instance, without seeing it.
-    process-pm2           process-manager  0.1.0    built in     Keeps processes running on the instance with PM2, which must be installed there.
-    process-shell         process-manager  0.1.0    built in     Runs a process once, to its end, on the instance.
-    provider-codesandbox  provider         0.1.0    built in     Runs commands in sandboxes of CodeSandbox.
-    provider-local        provider         0.1.0    built in     Runs commands on the machine that pcoder runs on.
-    provider-morph        provider         0.1.0    built in     Runs commands on instances of Morph Cloud.
-    ");
+        PLUGIN                KIND             VERSION  FROM         WHAT IT IS
+        agent-claude          agent            0.1.0    built in     Launches Claude Code. It computes command lines and can reach nothing.
+        agent-codex           agent            0.1.0    built in     Launches Codex. It computes command lines and can reach nothing.
+        credentials-claude    credentials      0.1.0    built in     Puts a Claude login onto an instance, without seeing it.
+        credentials-codex     credentials      0.1.0    built in     Puts a Codex login onto an instance, without seeing it.
+        process-pm2           process-manager  0.1.0    built in     Keeps processes running on the instance with PM2, which must be installed there.
+        process-shell         process-manager  0.1.0    built in     Runs a process once, to its end, on the instance.
+        provider-codesandbox  provider         0.1.0    built in     Runs commands in sandboxes of CodeSandbox.
+        provider-local        provider         0.1.0    built in     Runs commands on the machine that pcoder runs on.
+        provider-morph        provider         0.1.0    built in     Runs commands on instances of Morph Cloud.
+        ");
 }
 
 #[test]

@@ -160,13 +160,13 @@ fn an_unknown_tool_is_named_with_the_known_ones() {
 fn an_unknown_provider_is_named_with_the_known_ones() {
     let world = World::without_engines();
     snapshot!(world, finish(world.pcoder(&["run", "claude", "--provider", "moon"]), ""), @r"
-    exit 3
-    -- stderr
-    error: there is no provider of that name
-      in plugin: moon
+        exit 3
+        -- stderr
+        error: there is no provider of that name
+          in plugin: moon
 
-    hint: choose one of `codesandbox`, `local`, `morph`; `pcoder plugin list` shows them
-    ");
+        hint: choose one of `codesandbox`, `local`, `morph`; `pcoder plugin list` shows them
+        ");
 }
 
 #[test]
