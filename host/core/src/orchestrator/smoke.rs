@@ -23,7 +23,7 @@ const LINES: u32 = 200;
 
 /// What the agent is asked when nobody says otherwise.
 pub const SMOKE_PROMPT: &str = "Say the word pineapple and nothing else.";
-/// What the answer to that holds.
+/// What the answer holds to that, and to any other question that names it.
 const EXPECTED: &str = "pineapple";
 /// How long an instance lives, in seconds, when nobody says so and the cleanup does not come to it.
 const TTL_SECONDS: u64 = 1800;
@@ -158,7 +158,8 @@ impl Orchestrator<'_> {
         let session = async {
             let name = self.start_session(id, &options.session).await?;
             *process = Some(name.clone());
-            let expected = if options.session.prompt == SMOKE_PROMPT { EXPECTED } else { "" };
+            let asked = options.session.prompt.split_whitespace().any(|word| word == EXPECTED);
+            let expected = if asked { EXPECTED } else { "" };
             self.answer(id, &name, expected).await
         };
         let result = session.await;

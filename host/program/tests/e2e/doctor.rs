@@ -81,62 +81,62 @@ fn a_bare_machine_gets_the_commands_that_set_it_up() {
     let outcome = finish(bare(&world, &["doctor"]), "");
     let filters = [(r"\S*e2e-\w+", "[WORLD]"), (r"[0-9]+ MiB", "[FREE]")];
     insta::with_settings!({ filters => filters }, { insta::assert_snapshot!(outcome.shown(), @r"
-    exit 1
-    -- stdout
-    [ok] runtime.engine -> the WebAssembly engine runs
-    [ok] folder.cache -> [WORLD]/pcoder/cache can be written to
-    [ok] folder.code-cache -> [WORLD]/pcoder/cache/code is its owner's alone
-    [ok] folder.data -> [WORLD]/pcoder can be written to
-    [ok] folder.leftovers -> none of a pcoder that was killed
-    [ok] folder.permissions -> pcoder's own files are their owner's alone
-    [ok] audit.file -> what plugins do is added to [WORLD]/pcoder/audit.jsonl
-    [ok] state.auth -> [WORLD]/pcoder/auth.toml is made when it is needed
-    [ok] state.environment -> no variable holds a setting that cannot be
-    [ok] state.plugins-lock -> [WORLD]/pcoder/plugins.lock is made when it is needed
-    [ok] state.project -> there is no pcoder.toml in this folder
-    [ok] state.settings -> [WORLD]/pcoder/settings.toml is made when it is needed
-    [ok] policy.system -> there is none: grants alone decide
-    [ok] plugin.agent-claude -> Anthropic's coding agent
-    [ok] plugin.agent-codex -> OpenAI's coding agent
-    [ok] plugin.credentials-claude -> 2 profiles
-    [ok] plugin.credentials-codex -> 2 profiles
-    [ok] plugin.process-pm2 -> Keeps processes running with PM2: list, logs, restarts
-    [ok] plugin.process-shell -> Runs a process once, to its end; keeps neither list nor logs
-    [ok] plugin.provider-codesandbox -> Sandboxes of CodeSandbox
-    [ok] plugin.provider-local -> This machine, without isolation
-    [ok] plugin.provider-morph -> Instances of Morph Cloud
-    [ok] provider.codesandbox -> it answers; commands run elsewhere
-    [ok] provider.local -> it answers; no isolation
-    [ok] provider.morph -> it answers; commands run elsewhere
-    [warn] engine.claude -> 0.3.316 is not installed
-           it is downloaded when a tool that needs it is first run, and a run without a network fails
-           mend it: `pcoder engine install claude`
-    [warn] engine.claude-agent-acp -> 0.100.0 is not installed
-           it is downloaded when a tool that needs it is first run, and a run without a network fails
-           mend it: `pcoder engine install claude-agent-acp`
-    [warn] engine.codex -> 0.166.0 is not installed
-           it is downloaded when a tool that needs it is first run, and a run without a network fails
-           mend it: `pcoder engine install codex`
-    [warn] engine.codex-acp -> 2.6.0 is not installed
-           it is downloaded when a tool that needs it is first run, and a run without a network fails
-           mend it: `pcoder engine install codex-acp`
-    [warn] engine.node -> 22.23.2 is not installed
-           it is downloaded when a tool that needs it is first run, and a run without a network fails
-           mend it: `pcoder engine install node`
-    [ok] auth.claude -> not known before its engine is installed
-    [ok] auth.codex -> not known before its engine is installed
-    [ok] disk.free -> [FREE] free in [WORLD]/pcoder, [FREE] free in [WORLD]/tmp
-    [ok] disk.locks -> files can be locked in [WORLD]/pcoder/locks
-    [ok] disk.permissions -> files in [WORLD]/pcoder can be their owner's alone
-    [ok] clock.sane -> it is right by years, and even
-    [warn] terminal.type -> TERM is not set
-           agents run with `pcoder run … --json`, and cannot be used interactively
-           mend it: run it in a terminal, or set TERM, as `TERM=xterm-256color`
-    [ok] proxy.http -> HTTP_PROXY is not set
-    [ok] proxy.https -> HTTPS_PROXY is not set
+        exit 1
+        -- stdout
+        [ok] runtime.engine -> the WebAssembly engine runs
+        [ok] folder.cache -> [WORLD]/pcoder/cache can be written to
+        [ok] folder.code-cache -> [WORLD]/pcoder/cache/code is its owner's alone
+        [ok] folder.data -> [WORLD]/pcoder can be written to
+        [ok] folder.leftovers -> none of a pcoder that was killed
+        [ok] folder.permissions -> pcoder's own files are their owner's alone
+        [ok] audit.file -> what plugins do is added to [WORLD]/pcoder/audit.jsonl
+        [ok] state.auth -> [WORLD]/pcoder/auth.toml is made when it is needed
+        [ok] state.environment -> no variable holds a setting that cannot be
+        [ok] state.plugins-lock -> [WORLD]/pcoder/plugins.lock is made when it is needed
+        [ok] state.project -> there is no pcoder.toml in this folder
+        [ok] state.settings -> [WORLD]/pcoder/settings.toml is made when it is needed
+        [ok] policy.system -> there is none: grants alone decide
+        [ok] plugin.agent-claude -> Anthropic's coding agent
+        [ok] plugin.agent-codex -> OpenAI's coding agent
+        [ok] plugin.credentials-claude -> 2 profiles
+        [ok] plugin.credentials-codex -> 2 profiles
+        [ok] plugin.process-pm2 -> Keeps processes running with PM2: list, logs, restarts
+        [ok] plugin.process-shell -> Runs a process once, to its end; keeps neither list nor logs
+        [ok] plugin.provider-codesandbox -> Sandboxes of CodeSandbox
+        [ok] plugin.provider-local -> This machine, without isolation
+        [ok] plugin.provider-morph -> Instances of Morph Cloud
+        [ok] provider.codesandbox -> it answers; commands run elsewhere
+        [ok] provider.local -> it answers; no isolation
+        [ok] provider.morph -> it answers; commands run elsewhere
+        [warn] engine.claude -> 0.3.316 is not installed
+               it is downloaded when a tool that needs it is first run, and a run without a network fails
+               mend it: `pcoder engine install claude`
+        [warn] engine.claude-agent-acp -> 0.100.0 is not installed
+               it is downloaded when a tool that needs it is first run, and a run without a network fails
+               mend it: `pcoder engine install claude-agent-acp`
+        [warn] engine.codex -> 0.166.0 is not installed
+               it is downloaded when a tool that needs it is first run, and a run without a network fails
+               mend it: `pcoder engine install codex`
+        [warn] engine.codex-acp -> 2.6.0 is not installed
+               it is downloaded when a tool that needs it is first run, and a run without a network fails
+               mend it: `pcoder engine install codex-acp`
+        [warn] engine.node -> 22.23.2 is not installed
+               it is downloaded when a tool that needs it is first run, and a run without a network fails
+               mend it: `pcoder engine install node`
+        [ok] auth.claude -> not known before its engine is installed
+        [ok] auth.codex -> not known before its engine is installed
+        [ok] disk.free -> [FREE] free in [WORLD]/pcoder, [FREE] free in [WORLD]/tmp
+        [ok] disk.locks -> files can be locked in [WORLD]/pcoder/locks
+        [ok] disk.permissions -> files in [WORLD]/pcoder can be their owner's alone
+        [ok] clock.sane -> it is right by years, and even
+        [warn] terminal.type -> TERM is not set
+               agents run with `pcoder run … --json`, and cannot be used interactively
+               mend it: run it in a terminal, or set TERM, as `TERM=xterm-256color`
+        [ok] proxy.http -> HTTP_PROXY is not set
+        [ok] proxy.https -> HTTPS_PROXY is not set
 
-    39 checks: 33 ok, 6 warnings, 0 failures
-    ") });
+        39 checks: 33 ok, 6 warnings, 0 failures
+        ") });
     // Asking plugins who they are is a call like any other: it is audited, and starts the runtime with its cache.
     let made = names(&world.path("pcoder"));
     let known = ["audit.head", "audit.jsonl", "cache", "locks"];
