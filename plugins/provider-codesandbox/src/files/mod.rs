@@ -58,7 +58,7 @@ impl<'a> Files<'a> {
             if options.mode.is_some() {
                 self.create_private(agent, &self.path)?;
             }
-            self.fill(agent, &self.path, content, options.mode)
+            self.fill(agent, &self.path, content, options)
         })
     }
 
@@ -73,7 +73,7 @@ impl<'a> Files<'a> {
                 if options.mode.is_some() {
                     self.create_private(agent, &beside)?;
                 }
-                self.fill(agent, &beside, content, options.mode)?;
+                self.fill(agent, &beside, content, options)?;
                 agent.rename(&beside, &self.path)
             })();
             if written.is_err() && !agent.is_cut() {
@@ -103,12 +103,19 @@ impl<'a> Files<'a> {
         transfer::done(agent, &self.path, &format!("umask 077 && : >{word} && chmod u=rw,go= {word}"))
     }
 
-    /// Writes the content, then the mode, and looks whether all of it has arrived.
-    fn fill(&self, agent: &mut Agent<'_>, file: &str, content: &[u8], mode: Option<u32>) -> Result<()> {
+    /// Writes the content, then owner and mode, and looks whether all of it has arrived.
+    fn fill(&self, agent: &mut Agent<'_>, file: &str, content: &[u8], options: &WriteOptions) -> Result<()> {
+        let owner = options.chown_operand(self.operation)?;
         transfer::upload(agent, &self.parts, file, content)?;
-        if let Some(mode) = mode {
-            let command = format!("chmod {:o} {}", mode & 0o7777, shell::quote(file));
-            transfer::done(agent, &self.path, &command)?;
+        let word = shell::quote(file);
+        // A file that changes hands loses its setuid bits.
+        let steps = [
+            owner.map(|owner| format!("chown {} {word}", shell::quote(owner))),
+            options.mode.map(|mode| format!("chmod {:o} {word}", mode & 0o7777)),
+        ];
+        let steps = steps.into_iter().flatten().collect::<Vec<_>>().join(" && ");
+        if !steps.is_empty() {
+            transfer::done(agent, &self.path, &steps)?;
         }
         let size = self.host.secrets().filled_size(content);
         if agent.size(file)? == size {
