@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use pcoder_fake_morph::{FakeMorph, Options};
+use pcoder_fake_morph::{FakeMorph, Options, Seen};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{Outcome, World, finish};
+use crate::support::{Outcome, World, finish, until};
 
 mod conformance;
 mod instances;
+#[cfg(target_os = "linux")]
+mod memory;
 mod runs;
 mod smoke;
+mod transfer;
 
 /// Where fakes run.
 pub(crate) fn runtime() -> &'static Runtime {
@@ -68,6 +71,17 @@ impl Morph {
     /// A new instance.
     pub(crate) fn boot(&self) -> String {
         self.run(&["instance", "boot"]).printed().trim().to_owned()
+    }
+
+    /// Waits until the service was asked to boot something, after so many other requests.
+    pub(crate) fn until_booting(&self, after: usize) {
+        let asked = |it: &Seen| it.method == "POST" && it.path == "/api/instance";
+        until("a boot is asked for", || self.fake.requests().iter().skip(after).any(asked).then_some(()));
+    }
+
+    /// How many instances there are.
+    pub(crate) fn count(&self) -> usize {
+        self.json(&["instance", "list", "--json"])["instances"].as_array().expect("a list").len()
     }
 
     /// How many requests there were so far.
