@@ -102,8 +102,14 @@ impl Home {
 
     /// Runs PM2 as its user would.
     pub(crate) fn pm2(&self, args: &[&str]) -> String {
+        self.pm2_with(&[], args)
+    }
+
+    /// With variables too, which the daemon has when this starts it.
+    pub(crate) fn pm2_with(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
         let mut command = Command::new("pm2");
         command.env_clear().env("PATH", &self.path).env("HOME", self.folder.path()).args(args);
+        command.envs(variables.iter().copied());
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     }
 

@@ -6,6 +6,7 @@
 
 mod install;
 mod machine;
+mod memory;
 mod names;
 mod processes;
 mod quoting;
