@@ -23,8 +23,6 @@ use pcoder_sdk::{
 use process_pm2::Pm2;
 use tempfile::TempDir;
 
-use crate::install;
-
 /// What stands for the secret until a file is written.
 pub(crate) const PLACEHOLDER: &str = "pcoder-placeholder-0001";
 /// The secret, as bad as one can be.
@@ -46,7 +44,7 @@ pub(crate) struct Machine<'a> {
 impl Home {
     /// A new one; nothing when PM2 cannot be installed here.
     pub(crate) fn new() -> Option<Self> {
-        let mut path = OsString::from(install::pm2()?);
+        let mut path = pcoder_test_npm::pm2(Path::new(env!("CARGO_TARGET_TMPDIR")))?.into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         Some(Self { folder: tempfile::tempdir().unwrap(), path })
