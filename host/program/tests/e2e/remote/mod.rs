@@ -90,39 +90,9 @@ impl Morph {
     }
 }
 
-/// The folder with the program `pm2`; nothing without npm, and then the test is left out. With `CI` set that is a
-/// failure.
-pub(crate) fn pm2() -> Option<&'static Path> {
-    const VERSION: &str = "7.0.4";
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let install = || {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (whole, bin) = (root.join(format!("pm2-{VERSION}")), "node_modules/.bin");
-        if !whole.join(bin).join("pm2").exists() {
-            let fresh = tempfile::tempdir_in(root).expect("a folder");
-            let package = format!("pm2@{VERSION}");
-            let npm = Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--no-update-notifier", &package, "--prefix"])
-                .arg(fresh.path())
-                .arg("--cache")
-                .arg(root.join("npm-cache"))
-                .output();
-            let problem = match npm {
-                Ok(output) if output.status.success() => None,
-                Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-                Err(error) => Some(format!("npm: {error}")),
-            };
-            if let Some(problem) = problem {
-                assert!(std::env::var_os("CI").is_none(), "PM2 cannot be installed: {problem}");
-                eprintln!("left out, because PM2 cannot be installed: {problem}");
-                return None;
-            }
-            // Another test process may have been faster; then its installation is as good.
-            drop(std::fs::rename(fresh.path(), &whole));
-        }
-        Some(whole.join(bin))
-    };
-    FOLDER.get_or_init(install).as_deref()
+/// The folder with the program `pm2`; none where it cannot be installed, and then the test is left out.
+pub(crate) fn pm2() -> Option<PathBuf> {
+    pcoder_test_npm::pm2(Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
 /// What an image has: folders of this machine, where they are there.

@@ -53,7 +53,7 @@ fn all_is_well(report: &Value) {
 fn an_agent_works_on_morph_from_boot_to_cleanup() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let morph = Morph::new(world, Options { shared, environment, ..Options::default() });
     profile(&morph.world);
     let report = smoke(&morph.world, &["--provider", "morph"], ("MORPH_API_KEY", super::KEY));
@@ -65,7 +65,7 @@ fn an_agent_works_on_morph_from_boot_to_cleanup() {
 fn an_agent_works_on_codesandbox_from_boot_to_cleanup() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let options =
         pcoder_fake_codesandbox::Options { shared, environment, ..pcoder_fake_codesandbox::Options::default() };
     let key = options.key.clone();
