@@ -196,7 +196,7 @@ fn a_plugin_never_has_the_key_of_its_service() {
 fn no_plugin_has_a_secret_while_an_agent_works_on_morph() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let morph = Morph::new(world, Options { shared, environment, ..Options::default() });
     profile(&morph.world);
     let watch = Watch::new(&[KEY, TOKEN, OFFLINE_KEY, PLACEHOLDER]);
@@ -212,7 +212,7 @@ fn no_plugin_has_a_secret_while_an_agent_works_on_morph() {
 fn no_plugin_has_a_secret_while_an_agent_works_on_codesandbox() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let options = pcoder_fake_codesandbox::Options {
         shared,
         environment,

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pcoder_core::Pcoder;
 use pcoder_core::instances::plain_boot;
 use pcoder_core::run_remote::OverShell;
 use pcoder_core::sync::Sync;
+use pcoder_core::{Feed, Pcoder};
 use pcoder_fake_codesandbox::FakeCodeSandbox;
 use pcoder_fake_morph::{FakeMorph, Options};
 use tokio_util::sync::CancellationToken;
@@ -62,9 +62,9 @@ async fn pushes(pcoder: &Pcoder, name: &str, image: Option<&str>, folder: &Path,
     assert!(pushed.sent >= BYTES, "{pushed:?}");
     let (second, pushed) = push().await;
     assert_eq!(pushed.files, 0, "{pushed:?}");
-    let listed =
-        provider.shell(&instance.id, &format!("find {there} -type f | wc -l"), pcoder_core::Feed::Nothing, 4096);
-    let listed = String::from_utf8(listed.await.expect("a list").stdout.bytes).expect("text");
+    let files = format!("find {there} -type f | wc -l");
+    let listed = provider.shell(&instance.id, &files, Feed::Nothing, 4096).await.expect("a list");
+    let listed = String::from_utf8(listed.stdout.bytes).expect("text");
     assert_eq!(listed.trim(), FILES.to_string());
     provider.terminate(&instance.id).await.expect("an end");
     [first, second]
