@@ -25,6 +25,10 @@ pub(super) struct Place<'a> {
     leases: u64,
     /// The helpers' shells.
     shells: Vec<String>,
+    /// The connection broke off: there may be helpers of which nothing was heard.
+    broken: bool,
+    /// The folder of an attempt before, which something that was late may have made again.
+    left: Option<String>,
 }
 
 impl<'a> Place<'a> {
@@ -41,7 +45,7 @@ impl<'a> Place<'a> {
             let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
             let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
             let (home, renewed, shells) = (home.to_owned(), Duration::ZERO, Vec::new());
-            let mut place = Self { agent, dir, home, renewed, leases: 0, shells };
+            let mut place = Self { agent, dir, home, renewed, leases: 0, shells, broken: false, left: left.clone() };
             if let Some(left) = &left {
                 place.agent.helper(&Scripts::sweep(left))?;
             }
@@ -116,6 +120,7 @@ impl<'a> Place<'a> {
 
     /// Connects anew.
     pub(super) fn reconnect(&mut self) -> Result<()> {
+        self.broken = true;
         let id = self.agent.sandbox.clone();
         let (agent, _) = session::open(self.agent.host, OPERATION, &id, &json!({}))?;
         self.agent = agent;
@@ -146,15 +151,21 @@ impl<'a> Place<'a> {
         for shell in std::mem::take(&mut self.shells) {
             self.terminate(&shell);
         }
-        if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
+        let mut swept = match self.broken {
+            true => self.sweep(),
+            false => self.agent.remove(&self.dir, true),
+        };
+        if self.agent.is_cut() {
+            swept = self.reconnect().and_then(|()| self.sweep());
+        }
+        let left = self.left.take().map(|left| self.agent.helper(&Scripts::sweep(&left)).map(drop));
+        for error in [swept.err(), left.and_then(Result::err)].into_iter().flatten() {
             self.note(&error);
         }
-        if self.agent.is_cut() {
-            let swept = self.reconnect().and_then(|()| self.agent.helper(&Scripts::sweep(&self.dir)));
-            if let Err(error) = swept {
-                self.note(&error);
-            }
-        }
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        self.agent.helper(&Scripts::sweep(&self.dir)).map(drop)
     }
 
     /// Ends a helper's shell. Whether that works decides nothing.
