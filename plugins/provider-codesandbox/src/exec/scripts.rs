@@ -30,9 +30,9 @@ const LONGEST_ARGUMENT: usize = 100 << 10;
 /// The code of a `run` that is not the first one.
 pub(super) const BEGUN: i32 = 125;
 /// The lease that ends the command, for who waits for its end.
-pub(super) const STOP: &[u8] = b"stop";
+pub(super) const STOP: &str = "stop";
 /// The lease that ends the command and removes its folder.
-pub(super) const ABORT: &[u8] = b"abort";
+pub(super) const ABORT: &str = "abort";
 
 /// What a command reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
