@@ -90,8 +90,8 @@ impl<'a> Agent<'a> {
             while let Some(event) = self.events.pop_front() {
                 match event {
                     Event::Output { shell, text } if shell == id => said.push_str(&text),
-                    Event::Exit { .. } | Event::Terminated { .. } => ended = true,
-                    Event::Output { .. } => {}
+                    Event::Exit { shell, .. } | Event::Terminated { shell } if shell == id => ended = true,
+                    _ => {}
                 }
                 if let Some((first, rest)) = said.split_once('\n') {
                     let first = first.trim_end();
@@ -412,4 +412,85 @@ fn event(id: &str, told: Told) -> Event {
 
 fn exit_code(said: &Value) -> Option<i32> {
     said.get("exitCode").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use pcoder_sdk::http::Response;
+    use pcoder_sdk::testing::FakeHost;
+
+    use super::*;
+
+    const SECRET: &str = "pcoder-secret-0123456789abcdef0123456789abcdef";
+
+    fn agent(host: &FakeHost) -> Agent<'_> {
+        Agent::new(host.provider(), "provider.exec", "box", "https://a.b/c", "t")
+    }
+
+    /// What the reading side prints of an input that goes on behind its end.
+    fn read(shell: &str, reads: &str, text: &str) -> Vec<u8> {
+        let mut process =
+            Command::new(shell).args(["-c", reads]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        drop(stdin);
+        output.stdout
+    }
+
+    #[test]
+    fn an_input_has_an_end_although_nobody_can_say_it() {
+        let host = FakeHost::new();
+        let agent = agent(&host);
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for shell in ["dash", "bash"] {
+            for content in [&b""[..], b"\n", b"a\0\xff", &bytes] {
+                let (reads, text) = agent.fed(Content::Bytes(content));
+                assert_eq!(read(shell, &reads, &text), content, "{shell}");
+            }
+            let script = "echo 'it''s'\n\n# \u{e9}";
+            let (reads, text) = agent.fed(Content::Script(script));
+            assert_eq!(read(shell, &reads, &text), script.as_bytes(), "{shell}");
+        }
+    }
+
+    #[test]
+    fn a_value_arrives_whatever_it_holds_and_a_script_leaves_it_to_the_host() {
+        let host = FakeHost::new();
+        let agent = agent(&host);
+        for shell in ["dash", "bash"] {
+            let content = format!("\u{e9}{SECRET}{SECRET}\0\n");
+            let (reads, text) = agent.fed(Content::Bytes(content.as_bytes()));
+            assert!(!text.contains(SECRET));
+            let filled = text.replace(&placeholder::as_base64(SECRET.as_bytes()), &STANDARD.encode("a'\"\n\\b"));
+            let expected = content.replace(SECRET, "a'\"\n\\b");
+            assert_eq!(read(shell, &reads, &filled), expected.as_bytes(), "{shell}");
+        }
+        // It refuses those that could end the quotes, which it cannot see in base64.
+        let (_, text) = agent.fed(Content::Script(&format!("export A='{SECRET}'")));
+        assert!(text.contains(SECRET));
+    }
+
+    #[test]
+    fn what_comes_twice_counts_once_and_a_code_ends_it() {
+        let host = FakeHost::new();
+        let piece = |sequence: u64, text: &str| {
+            format!("data: {}\n\n", json!({"type": "stdout", "output": text, "sequence": sequence}))
+        };
+        let end = json!({"type": "stdout", "output": "", "sequence": 3, "exitCode": 7});
+        let streams = [piece(1, "a") + "data: {\"type\"", piece(1, "a") + &piece(2, "b"), format!("data: {end}\n\n")];
+        let created = json!({"id": "x", "status": "RUNNING"}).to_string();
+        for body in [created].into_iter().chain(streams) {
+            host.respond(Ok(Response { status: 200, headers: Vec::new(), body: body.into_bytes() }));
+        }
+        let ran = agent(&host).helper("true").unwrap();
+        assert_eq!(ran, (7, "ab".to_owned()));
+        let asked: Vec<_> = host.log_of_calls().into_iter().filter(|call| call.contains("/io")).collect();
+        assert!(asked[0].contains("lastSequence=0") && asked[1].contains("lastSequence=1"), "{asked:?}");
+        assert!(asked[2].contains("lastSequence=2"), "{asked:?}");
+    }
 }
