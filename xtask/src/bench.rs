@@ -17,6 +17,7 @@ pub(crate) fn bench() -> Result<(), Failure> {
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     println!("building the benchmark (Extism brings a Wasmtime of its own: this takes a while)");
     run(cargo().current_dir(root()).args(["build", "--release", "-p", "pcoder-engines", "--example", "mirror"]))?;
+    run(cargo().current_dir(root()).args(["build", "--release", "-p", "pcoder-fake-morph", "--bin", "fake-morph"]))?;
     let (folder, workspace) = (target().join("bench"), root().join("tests").join("bench"));
     run(cargo().current_dir(&workspace).args(["build", "--release", "--target-dir"]).arg(&folder))?;
     let guests = folder.join("guest");
@@ -25,5 +26,6 @@ pub(crate) fn bench() -> Result<(), Failure> {
         .arg(program)
         .arg(root().join("target").join("plugins"))
         .arg(module_path(&guests, EXTISM))
-        .arg(target().join("release").join("examples").join("mirror")))
+        .arg(target().join("release").join("examples").join("mirror"))
+        .arg(target().join("release").join("fake-morph")))
 }

@@ -4,6 +4,9 @@ use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
 
+/// The user, or the system, ended it.
+pub(crate) const CANCELLED: u8 = 130;
+
 /// The exit code of an error.
 pub(crate) fn of_error(error: &Error) -> u8 {
     match error.code.as_ref() {
@@ -13,7 +16,7 @@ pub(crate) fn of_error(error: &Error) -> u8 {
         code::INTEGRITY => 5,
         code::UNAUTHENTICATED => 6,
         code::DENIED => 7,
-        code::CANCELLED => 130,
+        code::CANCELLED => CANCELLED,
         _ => 1,
     }
 }

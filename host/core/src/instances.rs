@@ -28,6 +28,9 @@ use crate::target::OnProvider;
 /// What is kept of an answer of the instance's shell.
 const ANSWER: u64 = 64 << 10;
 
+/// How long a boot that was cancelled may go on.
+const STOPPING: Duration = Duration::from_secs(60);
+
 /// Options of a boot that say nothing: what the provider boots by itself.
 pub fn plain_boot() -> BootOptions {
     BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options: Vec::new() }
@@ -61,6 +64,12 @@ impl Provider<'_> {
         &self.name
     }
 
+    /// The same, whose calls this token ends.
+    #[must_use]
+    pub fn until(&self, cancel: CancellationToken) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
     fn context(&self) -> CallContext {
         CallContext { cancel: Some(self.cancel.clone()), ..self.surroundings.context(Carried::default()) }
     }
@@ -87,16 +96,54 @@ impl Provider<'_> {
         Ok(self.info().await?.features.iter().any(|it| it == feature))
     }
 
-    /// Starts an instance and waits until it is ready.
+    /// Starts an instance and waits until it is ready. When that is cancelled, what was booted is ended.
     ///
     /// # Errors
-    /// The plugin's.
+    /// The plugin's; `cancelled`, whose hint says what to do where an instance may be left.
     pub async fn boot(&self, options: &BootOptions) -> Result<Instance, Error> {
-        let mut context = self.context();
-        if let Some(project) = &options.project {
-            context.roots.insert("project".to_owned(), PathBuf::from(project));
+        let plugin = self.plugin.provider()?;
+        self.made("provider.boot", |mut context| {
+            if let Some(project) = &options.project {
+                context.roots.insert("project".to_owned(), PathBuf::from(project));
+            }
+            plugin.boot(context, options)
+        })
+        .await
+    }
+
+    /// An instance that `make` makes. When that is cancelled, it goes on until the instance is known and can be ended:
+    /// one that nobody knows costs its user for as long as nobody ends it.
+    async fn made<F: Future<Output = Result<Instance, Error>>>(
+        &self,
+        operation: &'static str,
+        make: impl FnOnce(CallContext) -> F,
+    ) -> Result<Instance, Error> {
+        let cancelled = || Error::new(code::CANCELLED, operation, "it was stopped").subject(&self.name);
+        if self.cancel.is_cancelled() {
+            return Err(cancelled());
         }
-        self.plugin.provider()?.boot(context, options).await
+        let last = CancellationToken::new();
+        let mut making = std::pin::pin!(make(CallContext { cancel: Some(last.clone()), ..self.context() }));
+        tokio::select! {
+            result = &mut making => return result,
+            () = self.cancel.cancelled() => {}
+        }
+        let Ok(made) = tokio::time::timeout(STOPPING, &mut making).await else {
+            last.cancel();
+            drop(making.await);
+            let list = format!("`pcoder instance list --provider {}` shows whether one was left", self.name);
+            return Err(cancelled().hint(list));
+        };
+        // One that failed has left nothing.
+        let Ok(instance) = made else { return Err(cancelled()) };
+        match self.terminate(&instance.id).await {
+            Ok(()) => Err(cancelled()),
+            Err(error) => {
+                let end = format!("`pcoder instance terminate {} --provider {}` ends it", instance.id, self.name);
+                let message = format!("it was stopped, and the new instance could not be ended: {}", error.message);
+                Err(Error::new(code::CANCELLED, operation, message).subject(&instance.id).hint(end))
+            }
+        }
     }
 
     /// Describes an instance.
@@ -139,12 +186,13 @@ impl Provider<'_> {
         self.plugin.provider()?.terminate(self.surroundings.context(Carried::default()), id).await
     }
 
-    /// Copies a running instance, and waits until the copy is ready.
+    /// Copies a running instance, and waits until the copy is ready. When that is cancelled, the copy is ended.
     ///
     /// # Errors
-    /// `unsupported`, and the plugin's.
+    /// `unsupported`, and the plugin's; `cancelled` as of [`Provider::boot`].
     pub async fn fork(&self, id: &str) -> Result<Instance, Error> {
-        self.plugin.provider()?.fork(self.context(), id).await
+        let plugin = self.plugin.provider()?;
+        self.made("provider.fork", |context| plugin.fork(context, id)).await
     }
 
     /// Makes a port reachable, and says where.

@@ -42,6 +42,7 @@ pub use pcoder_engines as engine_store;
 pub use pcoder_oauth as oauth;
 pub use pcoder_runtime as runtime;
 pub use pcoder_secrets as secret_store;
+pub use pcoder_sync as sync;
 pub use plugins::{Bundled, Pcoder, PluginSummary, ToolSummary};
 pub use private_tmp::PrivateTmp;
 pub use run::{Control, Prepared, RunRequest};

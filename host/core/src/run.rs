@@ -65,9 +65,10 @@ impl Control {
         self.cancel.cancel();
     }
 
-    /// Passes a signal on to what is running.
-    pub fn signal(&self, signal: Signal) {
-        self.tree.signal(signal);
+    /// Passes a signal on to what is running on this machine, and says whether anything is. What runs elsewhere gets no
+    /// signals, and is to be cancelled.
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.tree.signal(signal)
     }
 }
 

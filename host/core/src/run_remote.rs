@@ -157,15 +157,17 @@ impl RemoteRun<'_> {
     /// agent's changes could not be brought back: then the error names it.
     pub async fn run(&self, stdio: Stdio, control: &Control) -> Result<ExitStatus, Error> {
         (self.watcher)(Note::Booting);
-        let (instance, ours) = self.instance().await?;
+        // Until the tool runs the whole run can be cancelled; then only the tool, and what it did is brought back.
+        let early = self.provider.until(control.cancel.clone());
+        let (instance, ours) = self.instance(&early).await?;
         (self.watcher)(Note::Ready(&instance.id));
-        let sync = match self.folder(&instance).await {
+        let sync = match folder(&early, &instance, &self.project).await {
             Ok((home, folder)) => Ok((home, self.sync(&instance.id, &folder), folder)),
             Err(error) => Err(error),
         };
         let (result, back) = match &sync {
             Ok((home, sync, folder)) => {
-                let result = self.there(&instance, home, folder, sync, stdio, control).await;
+                let result = self.there(&early, &instance, home, folder, sync, stdio, control).await;
                 let back = match (&result, self.options.sync && self.options.sync_back) {
                     // What was never brought there has no changes.
                     (Err(Failed::Before(_)), _) | (_, false) => Ok(()),
@@ -200,31 +202,21 @@ impl RemoteRun<'_> {
     }
 
     /// The instance, and whether it was booted for this run.
-    async fn instance(&self) -> Result<(Instance, bool), Error> {
+    async fn instance(&self, provider: &Provider<'_>) -> Result<(Instance, bool), Error> {
         let Some(id) = &self.options.instance else {
-            return Ok((self.provider.boot(&self.options.boot).await?, true));
+            return Ok((provider.boot(&self.options.boot).await?, true));
         };
-        let instance = self.provider.get(id).await?;
+        let instance = provider.get(id).await?;
         match instance.status.as_str() {
-            "stopped" => Ok((self.provider.resume(id).await?, false)),
+            "stopped" => Ok((provider.resume(id).await?, false)),
             _ => Ok((instance, false)),
         }
     }
 
-    /// The home and the project's folder there.
-    async fn folder(&self, instance: &Instance) -> Result<(String, String), Error> {
-        let home = self.provider.home(instance).await?;
-        let name = self.project.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
-        let plain: String =
-            name.chars().map(|it| if it.is_ascii_alphanumeric() || "._-".contains(it) { it } else { '-' }).collect();
-        let name = plain.trim_matches(['.', '-']);
-        let name = if name.is_empty() { "project" } else { name };
-        let folder = format!("{}/projects/{name}", home.trim_end_matches('/'));
-        Ok((home, folder))
-    }
-
+    #[expect(clippy::too_many_arguments, reason = "what a run has at this point, from one caller")]
     async fn there(
         &self,
+        early: &Provider<'_>,
         instance: &Instance,
         home: &str,
         folder: &str,
@@ -233,11 +225,11 @@ impl RemoteRun<'_> {
         control: &Control,
     ) -> Result<ExitStatus, Failed> {
         let id = &instance.id;
-        let there = self.provider.look(id, &self.info.engines).await.map_err(Failed::Before)?;
+        let there = early.look(id, &self.info.engines).await.map_err(Failed::Before)?;
         if self.options.sync {
-            self.push(id, sync).await.map_err(Failed::Before)?;
+            self.push(early, id, sync).await.map_err(Failed::Before)?;
         } else {
-            let made = self.provider.shell(id, &format!("mkdir -p {}", quote(folder)), Feed::Nothing, 4096).await;
+            let made = early.shell(id, &format!("mkdir -p {}", quote(folder)), Feed::Nothing, 4096).await;
             made.map_err(Failed::Before)?;
         }
         let mut options = self.identity.options.clone();
@@ -285,19 +277,31 @@ impl RemoteRun<'_> {
             .on_progress(move |progress| watcher(Note::Syncing(progress)))
     }
 
-    async fn push(&self, instance: &str, sync: &Sync) -> Result<(), Error> {
-        let remote = OverShell { provider: &self.provider, instance };
+    async fn push(&self, provider: &Provider<'_>, instance: &str, sync: &Sync) -> Result<(), Error> {
+        let remote = OverShell::new(provider, instance);
         let pushed = sync.push(&remote).await.map_err(|error| from_sync(error, &self.project))?;
         (self.watcher)(Note::Pushed(&pushed));
         Ok(())
     }
 
     async fn pull(&self, instance: &str, sync: &Sync) -> Result<(), Error> {
-        let remote = OverShell { provider: &self.provider, instance };
+        let remote = OverShell::new(&self.provider, instance);
         let pulled = sync.pull(&remote).await.map_err(|error| from_sync(error, &self.project))?;
         (self.watcher)(Note::Pulled(&pulled));
         Ok(())
     }
+}
+
+/// The home and the project's folder there.
+async fn folder(provider: &Provider<'_>, instance: &Instance, project: &Path) -> Result<(String, String), Error> {
+    let home = provider.home(instance).await?;
+    let name = project.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain: String =
+        name.chars().map(|it| if it.is_ascii_alphanumeric() || "._-".contains(it) { it } else { '-' }).collect();
+    let name = plain.trim_matches(['.', '-']);
+    let name = if name.is_empty() { "project" } else { name };
+    let folder = format!("{}/projects/{name}", home.trim_end_matches('/'));
+    Ok((home, folder))
 }
 
 /// A failure, before or after the agent may have changed something.
@@ -314,10 +318,17 @@ impl Failed {
     }
 }
 
-/// An instance as the sync reaches it.
-struct OverShell<'a> {
+/// An instance as a sync reaches it: by scripts that its provider runs there.
+pub struct OverShell<'a> {
     provider: &'a Provider<'a>,
     instance: &'a str,
+}
+
+impl<'a> OverShell<'a> {
+    /// The instance of this provider that has this id.
+    pub fn new(provider: &'a Provider<'a>, instance: &'a str) -> Self {
+        Self { provider, instance }
+    }
 }
 
 #[async_trait]

@@ -172,7 +172,16 @@ fn open_plain(dir: &Dir, path: &Path, open: &mut OpenOptions) -> std::io::Result
     if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
 }
 
-fn create_parents(place: &Place, options: WriteOptions) -> std::io::Result<()> {
+/// On this machine a plugin's files are its user's. Refused before anything is changed.
+fn refuse_owner(operation: &'static str, path: &str, options: &WriteOptions) -> Result<(), WitError> {
+    if options.owner.is_none() {
+        return Ok(());
+    }
+    let error = Error::new(code::UNSUPPORTED, operation, "files on this machine belong to the user that runs pcoder");
+    Err(error.subject(path).hint("leave the owner out").into())
+}
+
+fn create_parents(place: &Place, options: &WriteOptions) -> std::io::Result<()> {
     match place.path.parent().filter(|it| !it.as_os_str().is_empty()) {
         Some(parent) if options.create_parents => place.dir.create_dir_all(parent),
         _ => Ok(()),
@@ -203,7 +212,7 @@ fn set_mode(dir: &Dir, path: &Path, mode: Option<u32>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn write_beside_and_rename(place: &Place, content: &[u8], options: WriteOptions) -> std::io::Result<((), u64)> {
+fn write_beside_and_rename(place: &Place, content: &[u8], options: &WriteOptions) -> std::io::Result<((), u64)> {
     create_parents(place, options)?;
     let name = place.path.file_name().ok_or_else(|| std::io::Error::other("there is no file name"))?;
     let mut digits = [0_u8; 8];
@@ -280,11 +289,12 @@ impl Host for CallState {
     ) -> Result<(), WitError> {
         let content = self.own_secrets(&root, content)?;
         let permit = self.file("write", Access::ReadWrite, &root, &path)?;
+        refuse_owner("files.write", &path, &options)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {
                 return Err(too_large("the file", limit));
             }
-            create_parents(place, options)?;
+            create_parents(place, &options)?;
             let mut file = open_plain(&place.dir, &place.path, OpenOptions::new().write(true).create(true))?;
             file.set_len(0)?;
             set_mode(&place.dir, &place.path, options.mode)?;
@@ -302,11 +312,12 @@ impl Host for CallState {
     ) -> Result<(), WitError> {
         let content = self.own_secrets(&root, content)?;
         let permit = self.file("write-atomic", Access::ReadWrite, &root, &path)?;
+        refuse_owner("files.write-atomic", &path, &options)?;
         self.with(permit, |place, limit| {
             if content.len() as u64 > limit {
                 return Err(too_large("the file", limit));
             }
-            write_beside_and_rename(place, &content, options)
+            write_beside_and_rename(place, &content, &options)
         })
     }
 

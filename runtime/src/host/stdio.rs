@@ -34,9 +34,32 @@ impl Input {
         match self {
             Self::Null => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
-            Self::Inherit | Self::Pipe(_) => None,
+            Self::Inherit => own_input_size(),
+            Self::Pipe(_) => None,
         }
     }
+}
+
+/// How much of this process's own input is left, where it is a file or the null device.
+fn own_input_size() -> Option<u64> {
+    #[cfg(unix)]
+    let own = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned().ok()?;
+    #[cfg(windows)]
+    let own = std::os::windows::io::AsHandle::as_handle(&std::io::stdin()).try_clone_to_owned().ok()?;
+    // The same open file, so its position is that of the input.
+    let mut file = std::fs::File::from(own);
+    let metadata = file.metadata().ok()?;
+    if metadata.is_file() {
+        let position = std::io::Seek::stream_position(&mut file).ok()?;
+        return Some(metadata.len().saturating_sub(position));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type()) {
+        use std::os::unix::fs::MetadataExt as _;
+        let null = std::fs::metadata("/dev/null").ok()?;
+        return (null.rdev() == metadata.rdev()).then_some(0);
+    }
+    None
 }
 
 /// Where a command's output goes.

@@ -127,11 +127,13 @@ impl ProcessTree {
         self.sweep();
     }
 
-    /// Passes a signal on to what is running.
-    pub fn signal(&self, signal: Signal) {
-        for root in self.live().iter() {
+    /// Passes a signal on to what is running, and says whether anything is.
+    pub fn signal(&self, signal: Signal) -> bool {
+        let live = self.live();
+        for root in live.iter() {
             pass_on(*root, signal);
         }
+        !live.is_empty()
     }
 
     /// Ends everything that this call started.

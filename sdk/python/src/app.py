@@ -149,7 +149,7 @@ def load() -> dict[str, str]:
 
 
 def save(boxes: dict[str, str]) -> None:
-    files.write_atomic("state", BOXES, json.dumps(boxes).encode(), WriteOptions(False, None))
+    files.write_atomic("state", BOXES, json.dumps(boxes).encode(), WriteOptions(False, None, None))
 
 
 def instance(name: str) -> Instance:

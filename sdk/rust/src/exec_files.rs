@@ -1,6 +1,6 @@
 //! Files of an instance by running commands on it, for backends that have nothing better.
 //!
-//! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and a function that
+//! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `chown`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and a function that
 //! runs a command with its input and output in memory. Content is read as base64, so that a backend which treats output
 //! as text does no harm, and written through standard input, or as base64 arguments where there is none.
 
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result, code};
-use crate::shell::{print, printed_size, quote_path};
+use crate::shell::{print, printed_size, quote, quote_path};
 use crate::types::{CommandSpec, Output, WriteOptions};
 use crate::{path, placeholder, text};
 
@@ -106,7 +106,8 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             None => format!(": > {file}"),
         };
         let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create} || exit", parents(path, &options)?);
-        let finish = format!("{}{}", chmod(&options, &file, ""), check_size(&file, content));
+        let give = chown(OPERATION, &options, &file)?;
+        let finish = format!("{give}{}{}", chmod(options.mode, &file, ""), check_size(&file, content));
         self.pour(OPERATION, path, content, &Way { prepare, file, finish, keeps_name: false })
     }
 
@@ -122,8 +123,9 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             parents(path, &options)?
         );
         // `mktemp` makes private files; without a mode it gets what a new file has.
-        let finish =
-            format!("{}{}; mv -f \"$t\" {file}", chmod(&options, "\"$t\"", "=rw"), check_size("\"$t\"", content));
+        let give = chown(OPERATION, &options, "\"$t\"")?;
+        let modes = chmod(options.mode, "\"$t\"", "=rw");
+        let finish = format!("{give}{modes}{}; mv -f \"$t\" {file}", check_size("\"$t\"", content));
         self.pour(OPERATION, path, content, &Way { prepare, file: "\"$t\"".to_owned(), finish, keeps_name: true })
     }
 
@@ -142,7 +144,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
     pub fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()> {
         const OPERATION: &str = "files.create-directory";
         let folder = operand(OPERATION, path)?;
-        let chmod = chmod(&WriteOptions { create_parents: false, mode }, &folder, "");
+        let chmod = chmod(mode, &folder, "");
         self.run(OPERATION, path, &format!("mkdir -p {folder} || exit; {chmod}:"), &[]).map(|_| ())
     }
 
@@ -242,8 +244,14 @@ fn check_size(file: &str, content: &[u8]) -> String {
     format!("[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}", printed_size(content))
 }
 
-fn chmod(options: &WriteOptions, file: &str, without: &str) -> String {
-    match (options.mode, without) {
+/// Before the mode: a file that changes hands loses its setuid bits.
+fn chown(operation: &str, options: &WriteOptions, file: &str) -> Result<String> {
+    let owner = options.chown_operand(operation)?;
+    Ok(owner.map(|owner| format!("chown {} {file} || exit; ", quote(owner))).unwrap_or_default())
+}
+
+fn chmod(mode: Option<u32>, file: &str, without: &str) -> String {
+    match (mode, without) {
         (Some(mode), _) => format!("chmod {:o} {file} || exit; ", mode & 0o7777),
         (None, "") => String::new(),
         (None, mode) => format!("chmod {mode} {file} || exit; "),

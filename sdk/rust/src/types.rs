@@ -145,9 +145,9 @@ impl ProcessSpec {
 }
 
 impl WriteOptions {
-    /// Neither folders nor a mode.
+    /// Neither folders nor a mode nor an owner.
     pub fn plain() -> Self {
-        Self { create_parents: false, mode: None }
+        Self { create_parents: false, mode: None, owner: None }
     }
 
     /// Creates the folders above the file.
@@ -163,11 +163,50 @@ impl WriteOptions {
         self.mode = Some(mode);
         self
     }
+
+    /// Gives the file to somebody: `user`, `user:group` or `:group`, names or numbers.
+    #[must_use]
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Whom the file is to belong to, as one word for `chown`, which takes it for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// `invalid` where it is neither `user` nor `user:group` nor `:group`.
+    pub fn chown_operand(&self, operation: &str) -> Result<Option<&str>, Error> {
+        let Some(owner) = self.owner.as_deref() else { return Ok(None) };
+        let name = |name: &str| {
+            let harmless = |it: char| !it.is_control() && !it.is_whitespace() && !matches!(it, '/' | ':');
+            !name.is_empty() && !name.starts_with('-') && name.chars().all(harmless)
+        };
+        let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
+        if (name(user) || (user.is_empty() && group.is_some())) && group.is_none_or(name) {
+            return Ok(Some(owner));
+        }
+        let message = "an owner is `user`, `user:group` or `:group`";
+        Err(Error::invalid(operation, message).subject(owner.escape_debug().to_string()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_is_one_word_that_is_no_option() {
+        let word =
+            |owner: &str| WriteOptions::plain().with_owner(owner).chown_operand("o").map(|it| it.map(str::to_owned));
+        for owner in ["root", "0", "root:adm", "0:4", ":adm", "a.b-c$", r"DOMAIN\user", "naïve"] {
+            assert_eq!(word(owner), Ok(Some(owner.to_owned())));
+        }
+        for owner in ["", ":", "root:", "-R", "a:-R", "--reference=/x", "a b", "a\n", "a\0", "../x", "a:b:c"] {
+            assert_eq!(word(owner).map_err(|error| error.code), Err("invalid".to_owned()), "{owner:?}");
+        }
+        assert_eq!(WriteOptions::plain().chown_operand("o"), Ok(None));
+    }
 
     #[test]
     fn a_failure_says_how_it_ended_and_what_was_said_last() {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use pcoder_core::Feed;
 use pcoder_core::instances::exit_code as code;
 use pcoder_core::runtime::Error;
-use pcoder_core::runtime::contract::{CommandSpec, Setting};
+use pcoder_core::runtime::contract::{CommandSpec, Setting, WriteOptions};
 use pcoder_core::runtime::error::code as codes;
 
 use crate::report::{Outcome, Report};
@@ -108,6 +108,7 @@ cases! {
     files_are_bytes;
     a_large_file_comes_back;
     modes_hold;
+    an_owner_holds_or_is_refused;
     home_is_home;
     files_that_are_not_there;
     a_folder_is_no_file;
@@ -280,6 +281,29 @@ async fn modes_hold(machine: &Machine<'_>, _: &Subject<'_>) -> Case {
         same("the mode", String::from_utf8_lossy(&kept.stdout.bytes).trim().to_owned(), format!("{mode:o}"))?;
     }
     Ok(())
+}
+
+async fn an_owner_holds_or_is_refused(machine: &Machine<'_>, _: &Subject<'_>) -> Case {
+    let path = machine.at("owned");
+    let options = |owner: &str| WriteOptions { create_parents: true, mode: Some(0o640), owner: Some(owner.to_owned()) };
+    let me = machine.run(&script("printf '%s:%s' \"$(id -u)\" \"$(id -g)\""), b"").await.map_err(said)?;
+    let me = String::from_utf8_lossy(&me.stdout.bytes).into_owned();
+    match machine.write_with(&path, b"mine", options(&me)).await {
+        Ok(()) => {
+            let kept = machine.run(&argv("stat", &["-c", "%u:%g %a", &path]), b"").await.map_err(said)?;
+            same("whose it is", String::from_utf8_lossy(&kept.stdout.bytes).trim().to_owned(), format!("{me} 640"))?;
+            let nobody = machine.write_with(&path, b"theirs", options("pcoder-no-such-user")).await;
+            let error = nobody.err().ok_or("somebody who does not exist was given a file")?;
+            same("whether that was foreseen", error.is(codes::INTERNAL), false)?;
+            let option = machine.write_with(&path, b"theirs", options("--reference=/")).await;
+            fails("an owner that is an option", option, codes::INVALID)?;
+            same("what is there then", machine.read(&path).await.map_err(said)?, b"mine".to_vec())
+        }
+        Err(error) if error.is(codes::UNSUPPORTED) => {
+            fails("what was refused", machine.read(&path).await, codes::NOT_FOUND)
+        }
+        Err(error) => Err(said(error)),
+    }
 }
 
 async fn home_is_home(machine: &Machine<'_>, _: &Subject<'_>) -> Case {

@@ -80,7 +80,10 @@ impl<'a> Machine<'a> {
     }
 
     pub(crate) async fn write(&self, path: &str, content: &[u8], mode: Option<u32>) -> Result<(), Error> {
-        let options = WriteOptions { create_parents: true, mode };
+        self.write_with(path, content, WriteOptions { create_parents: true, mode, owner: None }).await
+    }
+
+    pub(crate) async fn write_with(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<(), Error> {
         self.provider.write_file(&self.id, path, content, options).await
     }
 

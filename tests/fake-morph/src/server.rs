@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,12 @@ impl FakeMorph {
     #[must_use]
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.seen().iter().cloned().collect()
+    }
+
+    /// How often the SSH gateway ran something so far: a line, a shell or a file server.
+    #[must_use]
+    pub fn gateway_runs(&self) -> usize {
+        self.shared.world.gateway_runs.load(Ordering::Relaxed)
     }
 
     /// The faults that are to happen.

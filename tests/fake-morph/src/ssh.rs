@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pcoder_fake_machine::{Io, Machine, Running};
 use russh::keys::ssh_key::public::KeyData;
@@ -229,6 +230,7 @@ impl Desk {
 
     async fn begin(&self, wanted: Wanted) -> Option<Begun> {
         let machine = ready(&self.world, &self.id).await?;
+        self.world.gateway_runs.fetch_add(1, Ordering::Relaxed);
         let mut options = self.world.options.clone();
         options.environment.extend(self.term.iter().map(|term| ("TERM".to_owned(), term.clone())));
         let io = self.terminal.unwrap_or(Io::Pipes);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pcoder_fake_machine::{Layout, Machine};
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     /// Ends what the fake serves.
     pub(crate) ending: CancellationToken,
+    /// What the gateway ran: lines, shells and file servers.
+    pub(crate) gateway_runs: AtomicUsize,
     root: PathBuf,
     state: Mutex<State>,
 }
@@ -72,8 +75,14 @@ pub(crate) enum Access {
 
 impl World {
     pub(crate) fn new(options: Options, root: PathBuf) -> Self {
-        let world =
-            Self { options, clock: Clock::default(), ending: CancellationToken::new(), root, state: Mutex::default() };
+        let world = Self {
+            options,
+            clock: Clock::default(),
+            ending: CancellationToken::new(),
+            gateway_runs: AtomicUsize::new(0),
+            root,
+            state: Mutex::default(),
+        };
         for seed in world.options.snapshots.clone() {
             let snapshot = Snapshot {
                 id: seed.id,

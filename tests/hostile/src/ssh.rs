@@ -12,8 +12,11 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
     match verb {
         "ssh.read" => host.ssh().read_file(&endpoint, arg(0)).map(|it| String::from_utf8_lossy(&it).into_owned()),
         "ssh.write" => {
-            let options =
-                WriteOptions { create_parents: arg(2) == "parents", mode: u32::from_str_radix(arg(3), 8).ok() };
+            let options = WriteOptions {
+                create_parents: arg(2) == "parents",
+                mode: u32::from_str_radix(arg(3), 8).ok(),
+                owner: None,
+            };
             host.ssh().write_file(&endpoint, arg(0), arg(1).as_bytes(), options).map(|()| String::new())
         }
         "ssh.forward" => forward().map(|it| it.to_string()),

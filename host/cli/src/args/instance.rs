@@ -192,6 +192,9 @@ pub(crate) struct InstanceCp {
     /// Permission bits on the instance, as `600`
     #[arg(long, value_parser = octal)]
     pub(crate) mode: Option<u32>,
+    /// To whom it belongs on the instance: `user`, `user:group` or `:group`
+    #[arg(long, value_name = "OWNER")]
+    pub(crate) owner: Option<String>,
     #[command(flatten)]
     pub(crate) on: OnProvider,
     #[command(flatten)]

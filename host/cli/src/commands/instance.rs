@@ -270,7 +270,8 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
             let from = here(&from);
             let content = std::fs::read(&from).map_err(|error| failed(&from, &error))?;
             let spinner = Spinner::start(&format!("Copying to {}", for_people(&id, 80)), arguments.json.json);
-            let options = WriteOptions { create_parents: true, mode: arguments.mode.or_else(|| mode_of(&from)) };
+            let mode = arguments.mode.or_else(|| mode_of(&from));
+            let options = WriteOptions { create_parents: true, mode, owner: arguments.owner.clone() };
             let there = into_folder(&path, &from);
             provider.write_file(&id, &there, &content, options).await?;
             drop(spinner);

@@ -8,9 +8,7 @@ use std::time::Instant;
 use pcoder_core::instances::plain_boot;
 use pcoder_core::run_remote::{Note, Pulled, Pushed, RemoteOptions, Skipped, Stage};
 use pcoder_core::runtime::Error;
-use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::contract::provider::BootOptions;
-use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::runtime::text::for_people;
 use pcoder_core::{Feed, Pcoder, RunRequest};
@@ -44,17 +42,15 @@ pub(super) async fn run(pcoder: &Pcoder, request: RunRequest, away: Away, as_jso
         let input = if std::io::stdin().is_terminal() { Feed::Nothing } else { Feed::Inherit };
         let kept = tokio::select! {
             kept = run.capture(input, run.output_limit().unwrap_or(KEPT), &control) => kept?,
-            () = signals::pass_on(control.clone(), false) => {
-                return Err(Error::new(code::INTERNAL, "run", "signals could not be waited for"));
-            }
+            never = signals::once_and_again(|| control.cancel()) => match never {},
         };
         return print_captured(&kept, started);
     }
     let stdio = Stdio::inherit();
-    let in_terminal = stdio.is_terminal();
+    // The terminal is the tool's while it runs, and Ctrl-C with it: a signal is for the run as a whole.
     let status = tokio::select! {
         status = run.run(stdio, &control) => status?,
-        () = signals::pass_on(control.clone(), in_terminal) => ExitStatus::Exited(1),
+        never = signals::once_and_again(|| control.cancel()) => match never {},
     };
     Ok(ExitCode::from(exit::of_tool(&status)))
 }

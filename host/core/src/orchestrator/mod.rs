@@ -163,7 +163,7 @@ impl Orchestrator<'_> {
             humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string().into(),
         );
         let content = format!("{}\n", Value::Object(info)).into_bytes();
-        let options = WriteOptions { create_parents: false, mode: Some(MACHINE_INFO_MODE) };
+        let options = WriteOptions { create_parents: false, mode: Some(MACHINE_INFO_MODE), owner: None };
         self.provider.write_file(id, &path, &content, options).await?;
         self.record(Event::MachineInfoWritten { instance: id.clone(), path })?;
         Ok(PreparedInstance { instance_id: id.clone(), home_dir: home, credential_files })

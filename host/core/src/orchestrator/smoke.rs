@@ -235,7 +235,7 @@ impl Orchestrator<'_> {
         let folder = format!("{home}/.pcoder-smoke");
         for (name, content) in [("a.json", &b"{\"smoke\": true}\n"[..]), ("a b\n.bin", &every), ("empty", b"")] {
             let path = format!("{folder}/{name}");
-            let options = WriteOptions { create_parents: true, mode: Some(0o600) };
+            let options = WriteOptions { create_parents: true, mode: Some(0o600), owner: None };
             self.provider.write_file(id, &path, content, options).await?;
             let (back, mode) = (self.provider.read_file(id, &path).await?, self.mode_of(id, &path).await?);
             if back != content || mode != "600" {

@@ -23,6 +23,20 @@ fn waiting() -> &'static Runtime {
     RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio"))
 }
 
+/// Looks again and again until there is something, for what tells nobody that it has happened.
+#[cfg(unix)]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    const AGAIN: Duration = Duration::from_millis(10);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
+        std::thread::sleep(AGAIN);
+    }
+}
+
 async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
     timeout(DEADLINE, event).await.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain until {what}"))
 }

@@ -23,8 +23,6 @@ use pcoder_sdk::{
 use process_pm2::Pm2;
 use tempfile::TempDir;
 
-use crate::install;
-
 /// What stands for the secret until a file is written.
 pub(crate) const PLACEHOLDER: &str = "pcoder-placeholder-0001";
 /// The secret, as bad as one can be.
@@ -46,7 +44,7 @@ pub(crate) struct Machine<'a> {
 impl Home {
     /// A new one; nothing when PM2 cannot be installed here.
     pub(crate) fn new() -> Option<Self> {
-        let mut path = OsString::from(install::pm2()?);
+        let mut path = pcoder_test_npm::pm2(Path::new(env!("CARGO_TARGET_TMPDIR")))?.into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         Some(Self { folder: tempfile::tempdir().unwrap(), path })
@@ -102,8 +100,14 @@ impl Home {
 
     /// Runs PM2 as its user would.
     pub(crate) fn pm2(&self, args: &[&str]) -> String {
+        self.pm2_with(&[], args)
+    }
+
+    /// With variables too, which the daemon has when this starts it.
+    pub(crate) fn pm2_with(&self, variables: &[(&str, &str)], args: &[&str]) -> String {
         let mut command = Command::new("pm2");
         command.env_clear().env("PATH", &self.path).env("HOME", self.folder.path()).args(args);
+        command.envs(variables.iter().copied());
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     }
 

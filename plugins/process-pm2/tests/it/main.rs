@@ -4,8 +4,8 @@
 #![allow(clippy::print_stderr, reason = "a test that is left out says so")]
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
-mod install;
 mod machine;
+mod memory;
 mod names;
 mod processes;
 mod quoting;

@@ -198,6 +198,8 @@ mod tests {
     use std::path::Path;
     use std::process::{Command as Process, Output, Stdio};
 
+    use pcoder_quoting_tests::{Command as Arriving, Shell, Transport, assert_commands_arrive};
+
     use super::*;
 
     const SHELLS: [&str; 2] = ["dash", "bash"];
@@ -387,5 +389,25 @@ mod tests {
         let said = String::from_utf8(feeder.wait_with_output().unwrap().stderr).unwrap();
         assert!(said.ends_with("+0\n+0\n+1\n"), "{said}");
         assert!(!folder.path("in.0").exists());
+    }
+    /// What `run` runs, for a command whose output is a file.
+    struct InFiles;
+
+    impl Transport for InFiles {
+        fn run(&self, shell: &Shell, commands: &[Arriving]) -> Vec<u8> {
+            let printed = commands.iter().map(|Arriving { spec, home, folder }| {
+                let file = folder.join("script");
+                let scripts = Scripts { dir: folder.to_str().unwrap(), home, lease: 4 };
+                fs::write(&file, scripts.script(spec, Some(Stdin::None)).unwrap().script).unwrap();
+                assert_eq!(String::from_utf8_lossy(&shell.run("/", &[file.to_str().unwrap()])), "");
+                fs::read(folder.join("out")).unwrap()
+            });
+            printed.flatten().collect()
+        }
+    }
+
+    #[test]
+    fn any_command_arrives_byte_for_byte() {
+        assert_commands_arrive(&InFiles);
     }
 }

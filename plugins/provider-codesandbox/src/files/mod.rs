@@ -61,14 +61,14 @@ impl<'a> Files<'a> {
     /// Writes in place. Nobody else reads a file that gets a mode of its own before it has it.
     pub(crate) fn write(&self, content: &[u8], options: &WriteOptions) -> Result<()> {
         self.with(|agent| match agent {
-            Either::Pint(agent) => agent.files(|files| files.write(&self.path, content, *options)),
+            Either::Pint(agent) => agent.files(|files| files.write(&self.path, content, options.clone())),
             Either::Pitcher(agent) => {
                 self.refuse_folder(agent)?;
                 self.parents(agent, options)?;
                 if options.mode.is_some() {
                     self.create_private(agent, &self.path)?;
                 }
-                self.fill(agent, &self.path, content, options.mode)
+                self.fill(agent, &self.path, content, options)
             }
         })
     }
@@ -76,7 +76,7 @@ impl<'a> Files<'a> {
     /// Writes a file beside, gives it its mode, looks whether it is whole, and puts it in the place of the old one.
     pub(crate) fn write_atomic(&self, content: &[u8], options: &WriteOptions) -> Result<()> {
         self.with(|agent| match agent {
-            Either::Pint(agent) => agent.files(|files| files.write_atomic(&self.path, content, *options)),
+            Either::Pint(agent) => agent.files(|files| files.write_atomic(&self.path, content, options.clone())),
             Either::Pitcher(agent) => self.replace(agent, content, options),
         })
     }
@@ -89,7 +89,7 @@ impl<'a> Files<'a> {
             if options.mode.is_some() {
                 self.create_private(agent, beside)?;
             }
-            self.fill(agent, beside, content, options.mode)?;
+            self.fill(agent, beside, content, options)?;
             agent.rename(beside, &self.path)
         })();
         if written.is_err() && !agent.is_cut() {
@@ -118,12 +118,19 @@ impl<'a> Files<'a> {
         transfer::done(agent, &self.path, &format!("umask 077 && : >{word} && chmod u=rw,go= {word}"))
     }
 
-    /// Writes the content, then the mode, and looks whether all of it has arrived.
-    fn fill(&self, agent: &mut Agent<'_>, file: &str, content: &[u8], mode: Option<u32>) -> Result<()> {
+    /// Writes the content, then owner and mode, and looks whether all of it has arrived.
+    fn fill(&self, agent: &mut Agent<'_>, file: &str, content: &[u8], options: &WriteOptions) -> Result<()> {
+        let owner = options.chown_operand(self.operation)?;
         transfer::upload(agent, &self.parts, file, content)?;
-        if let Some(mode) = mode {
-            let command = format!("chmod {:o} {}", mode & 0o7777, shell::quote(file));
-            transfer::done(agent, &self.path, &command)?;
+        let word = shell::quote(file);
+        // A file that changes hands loses its setuid bits.
+        let steps = [
+            owner.map(|owner| format!("chown {} {word}", shell::quote(owner))),
+            options.mode.map(|mode| format!("chmod {:o} {word}", mode & 0o7777)),
+        ];
+        let steps = steps.into_iter().flatten().collect::<Vec<_>>().join(" && ");
+        if !steps.is_empty() {
+            transfer::done(agent, &self.path, &steps)?;
         }
         let size = self.host.secrets().filled_size(content);
         if agent.size(file)? == size {

@@ -41,7 +41,7 @@ fn a_file_comes_back_byte_for_byte(agent: Agent) {
         [("~/x y/it's", Some(0o600)), ("~/-n", Some(0o444)), ("~/\"$(x)\"\n", None), ("~/é", Some(0o755))]
     {
         for atomic in [false, true] {
-            let options = WriteOptions { create_parents: true, mode };
+            let options = WriteOptions { create_parents: true, mode, owner: None };
             let written = if atomic { write_atomic } else { write };
             written(&host, &id, path, &content, options).unwrap();
             assert_eq!(read(&host, &id, path).unwrap(), content, "{path}");

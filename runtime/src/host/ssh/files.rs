@@ -44,6 +44,11 @@ pub(super) async fn write(
     options: WriteOptions,
 ) -> Result<(), Error> {
     const OPERATION: &str = "ssh.write-file";
+    if options.owner.is_some() {
+        // The protocol knows numbers only, and not whose they are over there.
+        let error = Error::new(code::UNSUPPORTED, OPERATION, "SFTP gives no file to somebody by name");
+        return Err(error.subject(path).hint("write it without an owner, then run `chown` there"));
+    }
     let session = session(connection, OPERATION).await?;
     let there = relative(path);
     let attributes = FileAttributes { permissions: options.mode, ..FileAttributes::empty() };

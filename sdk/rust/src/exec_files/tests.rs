@@ -44,6 +44,11 @@ impl Shell {
         })
     }
 
+    fn printed(&self, script: &str) -> String {
+        let output = Command::new("sh").args(["-c", script]).current_dir(self.home.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     fn mode(&self, name: &str) -> u32 {
         fs::metadata(self.home.path().join(name)).unwrap().permissions().mode() & 0o7777
     }
@@ -104,6 +109,13 @@ fn modes_and_folders() {
     files.write("~/new", b"", plain()).unwrap();
     files.write_atomic("~/new-atomic", b"", plain()).unwrap();
     assert_eq!(shell.mode("new"), shell.mode("new-atomic"));
+    let me = shell.printed("printf '%s:%s' $(id -u) $(id -g)");
+    files.write("~/owned", b"o", plain().with_owner(me.as_str()).with_mode(0o640)).unwrap();
+    files.write_atomic("~/owned", b"p", plain().with_owner(me.as_str()).with_mode(0o4750)).unwrap();
+    assert_eq!((shell.mode("owned"), shell.printed("stat -c %u:%g owned")), (0o4750, me));
+    let error = files.write_atomic("~/owned", b"q", plain().with_owner("pcoder-no-such-user")).unwrap_err();
+    assert_eq!((error.code.as_str(), files.read("~/owned").unwrap()), ("io", b"p".to_vec()));
+    assert!(!shell.entries().iter().any(|name| name.starts_with(".owned")), "{:?}", shell.entries());
     files.create_directory("~/p/q", Some(0o700)).unwrap();
     files.create_directory("~/p/q", Some(0o700)).unwrap();
     assert_eq!(shell.mode("p/q"), 0o700);

@@ -54,11 +54,11 @@ impl Files for Host {
     }
 
     fn write(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
-        files::write(root, path, content, options)
+        files::write(root, path, content, &options)
     }
 
     fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
-        files::write_atomic(root, path, content, options)
+        files::write_atomic(root, path, content, &options)
     }
 
     fn list(&self, root: &str, path: &str) -> Result<Vec<Entry>> {
@@ -100,11 +100,11 @@ impl Target for Host {
     }
 
     fn write_file(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
-        target::write_file(path, content, options)
+        target::write_file(path, content, &options)
     }
 
     fn write_file_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
-        target::write_file_atomic(path, content, options)
+        target::write_file_atomic(path, content, &options)
     }
 
     fn file_exists(&self, path: &str) -> Result<bool> {
@@ -134,7 +134,7 @@ impl Ssh for Host {
     }
 
     fn write_file(&self, endpoint: &Endpoint, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
-        ssh::write_file(endpoint, path, content, options)
+        ssh::write_file(endpoint, path, content, &options)
     }
 
     fn forward(&self, endpoint: &Endpoint, port: u16) -> Result<u16> {

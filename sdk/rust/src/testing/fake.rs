@@ -115,12 +115,12 @@ impl FakeHost {
     /// Puts a file onto the target.
     pub fn put(&self, path: &str, content: &[u8]) {
         let path = self.on_target(path);
-        self.target_files.borrow_mut().write(&path, content, WriteOptions::plain());
+        self.target_files.borrow_mut().write(&path, content, None);
     }
 
     /// Puts a file onto the host.
     pub fn put_on_host(&self, root: &str, path: &str, content: &[u8]) {
-        self.host_files.borrow_mut().write(&on_host(root, path), content, WriteOptions::plain());
+        self.host_files.borrow_mut().write(&on_host(root, path), content, None);
     }
 
     /// The content of a file on the target.
@@ -204,16 +204,18 @@ impl Files for FakeHost {
     }
 
     fn write(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let mode = options.mode;
         let path = on_host(root, path);
         self.record(Call::new("files.write", &path).content(content).options(options))?;
-        self.host_files.borrow_mut().write(&path, content, options);
+        self.host_files.borrow_mut().write(&path, content, mode);
         Ok(())
     }
 
     fn write_atomic(&self, root: &str, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let mode = options.mode;
         let path = on_host(root, path);
         self.record(Call::new("files.write-atomic", &path).content(content).options(options))?;
-        self.host_files.borrow_mut().write(&path, content, options);
+        self.host_files.borrow_mut().write(&path, content, mode);
         Ok(())
     }
 
@@ -273,14 +275,16 @@ impl Target for FakeHost {
     }
 
     fn write_file(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let mode = options.mode;
         self.record(Call::new("target.write-file", path).content(content).options(options))?;
-        self.target_files.borrow_mut().write(&self.on_target(path), content, options);
+        self.target_files.borrow_mut().write(&self.on_target(path), content, mode);
         Ok(())
     }
 
     fn write_file_atomic(&self, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let mode = options.mode;
         self.record(Call::new("target.write-file-atomic", path).content(content).options(options))?;
-        self.target_files.borrow_mut().write(&self.on_target(path), content, options);
+        self.target_files.borrow_mut().write(&self.on_target(path), content, mode);
         Ok(())
     }
 
@@ -290,7 +294,7 @@ impl Target for FakeHost {
     }
 
     fn create_directory(&self, path: &str, mode: Option<u32>) -> Result<()> {
-        let options = WriteOptions { create_parents: false, mode };
+        let options = WriteOptions { create_parents: false, mode, owner: None };
         self.record(Call::new("target.create-directory", path).options(options))?;
         self.target_files.borrow_mut().create(&self.on_target(path), mode);
         Ok(())
@@ -321,9 +325,10 @@ impl Ssh for FakeHost {
     }
 
     fn write_file(&self, endpoint: &Endpoint, path: &str, content: &[u8], options: WriteOptions) -> Result<()> {
+        let mode = options.mode;
         let path = on_host(&endpoint.host, path);
         self.record(Call::new("ssh.write-file", &path).content(content).options(options))?;
-        self.host_files.borrow_mut().write(&path, content, options);
+        self.host_files.borrow_mut().write(&path, content, mode);
         Ok(())
     }
 

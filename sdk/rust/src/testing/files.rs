@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result, code};
-use crate::types::{Entry, WriteOptions};
+use crate::types::Entry;
 
 /// A file or, without content, a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl Tree {
         self.get(path).and_then(|node| node.content.clone()).ok_or_else(|| absent(operation, path))
     }
 
-    pub(crate) fn write(&mut self, path: &str, content: &[u8], options: WriteOptions) {
-        self.0.insert(path.to_owned(), Node { content: Some(content.to_vec()), mode: options.mode });
+    pub(crate) fn write(&mut self, path: &str, content: &[u8], mode: Option<u32>) {
+        self.0.insert(path.to_owned(), Node { content: Some(content.to_vec()), mode });
     }
 
     pub(crate) fn create(&mut self, path: &str, mode: Option<u32>) {

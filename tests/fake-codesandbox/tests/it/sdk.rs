@@ -1,50 +1,16 @@
 //! The official SDK and CLI, from npm.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use std::time::Duration;
 
 use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox, Options, SetupStep};
 
 use crate::client::{fork, start};
 
-const SDK: &str = "@codesandbox/sdk@2.4.2";
-
-/// The folder in which the SDK is installed; none, with a notice, where npm is missing. With `CI` set it must be there.
-fn installed() -> Option<&'static Path> {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        if Command::new("npm").arg("--version").stdout(Stdio::null()).status().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "npm is missing, and CI is set");
-            return None;
-        }
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let folder = cache.join("codesandbox-sdk-2.4.2");
-        if !folder.exists() {
-            // Whole or not at all, for other processes and later runs too.
-            let making = tempfile::tempdir_in(cache).unwrap();
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
-                .arg(making.path())
-                .arg(SDK);
-            let output = npm.output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            if let Err(error) = std::fs::rename(making.path(), &folder) {
-                assert!(folder.exists(), "{error}");
-            }
-        }
-        Some(folder)
-    });
-    if folder.is_none() {
-        skipped();
-    }
-    folder.as_deref()
-}
-
-#[allow(clippy::print_stderr)]
-fn skipped() {
-    eprintln!("left out: npm is missing, so the official SDK is not tested");
+/// The folder in which the SDK is installed; none where that cannot be done, and then the test is left out.
+fn installed() -> Option<PathBuf> {
+    pcoder_test_npm::installed(Path::new(env!("CARGO_TARGET_TMPDIR")), "@codesandbox/sdk", "2.4.2")
 }
 
 /// Runs a program with the fake as the service; what it printed on both streams, and whether it succeeded.
@@ -70,7 +36,7 @@ async fn the_official_sdk_does_everything() {
     let Some(folder) = installed() else { return };
     let fake = start(gated_setup()).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sdk.mjs");
-    let (text, succeeded) = run(&fake, folder, &[script.to_str().unwrap()]).await;
+    let (text, succeeded) = run(&fake, &folder, &[script.to_str().unwrap()]).await;
     assert!(succeeded && text.ends_with("all passed\n"), "{text}");
     assert_eq!(fake.sandboxes(), []);
     let requests = fake.requests();
@@ -85,20 +51,20 @@ async fn the_official_cli_lists_forks_hibernates_and_shuts_down() {
     let csb = folder.join("node_modules/@codesandbox/sdk/dist/bin/codesandbox.mjs");
     let csb = csb.to_str().unwrap();
     let idle = fork(&fake).await;
-    let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "fork", "69vrxg"]).await;
+    let (text, succeeded) = run(&fake, &folder, &[csb, "sandboxes", "fork", "69vrxg"]).await;
     assert!(succeeded, "{text}");
     let (id, _) = fake.sandboxes().into_iter().find(|(id, running)| *running && *id != idle).expect("one that runs");
     assert!(text.contains(&id), "{text}");
-    let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "list"]).await;
+    let (text, succeeded) = run(&fake, &folder, &[csb, "sandboxes", "list"]).await;
     assert!(succeeded && text.contains(&id) && text.contains(&idle), "{text}");
-    let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "hibernate", &id]).await;
+    let (text, succeeded) = run(&fake, &folder, &[csb, "sandboxes", "hibernate", &id]).await;
     assert!(succeeded && text.contains("hibernated successfully"), "{text}");
-    let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "shutdown", &id]).await;
+    let (text, succeeded) = run(&fake, &folder, &[csb, "sandboxes", "shutdown", &id]).await;
     assert!(!succeeded && text.contains("Failed to shutdown"), "{text}");
     let tried = fake.requests().iter().filter(|request| request.operation == "vm.shutdown").count();
     assert_eq!(tried, 3);
     crate::client::boot(&fake, &id, serde_json::json!({})).await;
-    let (text, succeeded) = run(&fake, folder, &[csb, "sandboxes", "shutdown", &id]).await;
+    let (text, succeeded) = run(&fake, &folder, &[csb, "sandboxes", "shutdown", &id]).await;
     assert!(succeeded, "{text}");
     fake.stop().await;
 }
@@ -108,7 +74,7 @@ async fn the_official_sdk_reads_and_writes_files_of_the_newer_agent() {
     let Some(folder) = installed() else { return };
     let fake = start(Options { agent: Agent::Pint, ..Options::default() }).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pint.mjs");
-    let (text, succeeded) = run(&fake, folder, &[script.to_str().unwrap()]).await;
+    let (text, succeeded) = run(&fake, &folder, &[script.to_str().unwrap()]).await;
     assert!(succeeded && text.ends_with("all passed\n"), "{text}");
     fake.stop().await;
 }

@@ -13,7 +13,7 @@ use super::{KEY, SNAPSHOT, runtime};
 /// The plugins of the program, as its build made them.
 const BUNDLED: &[Bundled] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
-fn pcoder(folder: &Path, more: &[(&str, &str)]) -> Pcoder {
+pub(super) fn pcoder(folder: &Path, more: &[(&str, &str)]) -> Pcoder {
     let mut environment: Vec<(OsString, OsString)> = vec![
         ("PCODER_HOME".into(), folder.join("pcoder").into()),
         ("HOME".into(), folder.join("home").into()),

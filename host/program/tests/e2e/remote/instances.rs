@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use pcoder_fake_morph::{Fault, FaultKind, Match, Options, Times};
 
+use rustix::process::Signal;
+
 use super::{KEY, Morph, SNAPSHOT};
-use crate::support::{World, finish};
+use crate::support::{World, finish, start};
 
 fn morph() -> Morph {
     Morph::new(World::without_engines(), Options::default())
@@ -143,6 +145,20 @@ fn a_boot_that_fails_leaves_nothing_running() {
     assert_eq!(outcome.code, Some(4), "{outcome:#?}");
     morph.fake.faults().clear();
     assert_eq!(morph.json(&["instance", "list", "--json"])["instances"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_boot_that_is_interrupted_leaves_nothing_running() {
+    let morph = Morph::new(World::without_engines(), Options { boot_polls: 4, ..Options::default() });
+    for args in [&["instance", "boot"][..], &["instance", "boot", "--count", "3"]] {
+        let before = morph.requests();
+        let booting = start(morph.pcoder(args), "");
+        morph.until_booting(before);
+        booting.signal(Signal::INT);
+        let outcome = booting.finish();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(130), ""), "{outcome:#?}");
+        assert_eq!(morph.count(), 0);
+    }
 }
 
 #[test]

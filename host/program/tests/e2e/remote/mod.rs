@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use pcoder_fake_morph::{FakeMorph, Options};
+use pcoder_fake_morph::{FakeMorph, Options, Seen};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{Outcome, World, finish};
+use crate::support::{Outcome, World, finish, until};
 
 mod conformance;
 mod instances;
+#[cfg(target_os = "linux")]
+mod memory;
 mod runs;
 mod smoke;
+mod transfer;
 
 /// Where fakes run.
 pub(crate) fn runtime() -> &'static Runtime {
@@ -70,45 +73,26 @@ impl Morph {
         self.run(&["instance", "boot"]).printed().trim().to_owned()
     }
 
+    /// Waits until the service was asked to boot something, after so many other requests.
+    pub(crate) fn until_booting(&self, after: usize) {
+        let asked = |it: &Seen| it.method == "POST" && it.path == "/api/instance";
+        until("a boot is asked for", || self.fake.requests().iter().skip(after).any(asked).then_some(()));
+    }
+
+    /// How many instances there are.
+    pub(crate) fn count(&self) -> usize {
+        self.json(&["instance", "list", "--json"])["instances"].as_array().expect("a list").len()
+    }
+
     /// How many requests there were so far.
     pub(crate) fn requests(&self) -> usize {
         self.fake.requests().len()
     }
 }
 
-/// The folder with the program `pm2`; nothing without npm, and then the test is left out. With `CI` set that is a
-/// failure.
-pub(crate) fn pm2() -> Option<&'static Path> {
-    const VERSION: &str = "7.0.4";
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let install = || {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (whole, bin) = (root.join(format!("pm2-{VERSION}")), "node_modules/.bin");
-        if !whole.join(bin).join("pm2").exists() {
-            let fresh = tempfile::tempdir_in(root).expect("a folder");
-            let package = format!("pm2@{VERSION}");
-            let npm = Command::new("npm")
-                .args(["install", "--no-audit", "--no-fund", "--no-update-notifier", &package, "--prefix"])
-                .arg(fresh.path())
-                .arg("--cache")
-                .arg(root.join("npm-cache"))
-                .output();
-            let problem = match npm {
-                Ok(output) if output.status.success() => None,
-                Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-                Err(error) => Some(format!("npm: {error}")),
-            };
-            if let Some(problem) = problem {
-                assert!(std::env::var_os("CI").is_none(), "PM2 cannot be installed: {problem}");
-                eprintln!("left out, because PM2 cannot be installed: {problem}");
-                return None;
-            }
-            // Another test process may have been faster; then its installation is as good.
-            drop(std::fs::rename(fresh.path(), &whole));
-        }
-        Some(whole.join(bin))
-    };
-    FOLDER.get_or_init(install).as_deref()
+/// The folder with the program `pm2`; none where it cannot be installed, and then the test is left out.
+pub(crate) fn pm2() -> Option<PathBuf> {
+    pcoder_test_npm::pm2(Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
 /// What an image has: folders of this machine, where they are there.

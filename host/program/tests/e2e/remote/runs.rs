@@ -2,10 +2,11 @@
 
 use pcoder_fake_morph::Options;
 use pcoder_model_server::environment::OFFLINE_KEY;
+use rustix::process::Signal;
 
 use super::smoke::profile;
 use super::{Morph, programs};
-use crate::support::{Outcome, World, finish};
+use crate::support::{Outcome, Running, World, finish, start, until};
 
 fn morph() -> Morph {
     let world = World::new();
@@ -18,6 +19,10 @@ fn morph() -> Morph {
 impl Morph {
     /// Runs the agent on an instance with this prompt.
     fn agent(&self, more: &[&str], prompt: &str) -> Outcome {
+        self.begin(more, prompt).finish()
+    }
+
+    fn begin(&self, more: &[&str], prompt: &str) -> Running {
         let project = self.world.project("app");
         let project = project.to_str().expect("a path");
         let mut args = vec!["run", "claude", "--provider", "morph", "--profile", "offline", "--project", project];
@@ -25,7 +30,7 @@ impl Morph {
         args.extend(["--", "--dangerously-skip-permissions", "-p", prompt]);
         let mut command = self.pcoder(&args);
         command.env("OFFLINE_KEY", OFFLINE_KEY);
-        finish(command, "")
+        start(command, "")
     }
 }
 
@@ -70,6 +75,33 @@ fn an_instance_that_is_kept_is_used_again_and_gets_only_what_changed() {
     assert_eq!(outcome.code, Some(0), "{outcome:#?}");
     assert!(!project.join("c").exists());
     morph.run(&["instance", "terminate", &id]).printed();
+}
+
+#[test]
+fn a_run_that_is_interrupted_brings_back_what_was_done_and_leaves_no_instance() {
+    let morph = morph();
+    let project = morph.world.project("app");
+    std::fs::write(project.join("a"), "here\n").expect("a file");
+    let booting = morph.begin(&[], "@say nothing");
+    morph.until_booting(0);
+    booting.signal(Signal::INT);
+    let outcome = booting.finish();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(130), ""), "{outcome:#?}");
+    assert_eq!(morph.count(), 0);
+
+    let working = morph.begin(&[], "@sh echo there > b; sleep 1000\n@say never");
+    // The agent says nothing while it works; what it made is seen on the instance.
+    let list = || morph.json(&["instance", "list", "--json"])["instances"][0]["id"].as_str().map(str::to_owned);
+    until("the agent works", || {
+        let id = list()?;
+        let made = morph.run(&["instance", "exec", &id, "--", "cat", "projects/app/b"]);
+        (made.stdout == "there\n").then_some(())
+    });
+    working.signal(Signal::INT);
+    let outcome = working.finish();
+    assert_eq!(outcome.code, Some(130), "{outcome:#?}");
+    assert_eq!(std::fs::read_to_string(project.join("b")).expect("it was brought back"), "there\n");
+    assert_eq!(morph.count(), 0);
 }
 
 #[test]

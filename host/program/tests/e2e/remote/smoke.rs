@@ -9,7 +9,7 @@ use super::{Morph, pm2, programs, runtime};
 use crate::support::{World, finish};
 
 /// A token that looks like one.
-const TOKEN: &str = "sk-ant-oat01-canary-9b2c";
+pub(super) const TOKEN: &str = "sk-ant-oat01-canary-9b2c";
 
 /// A profile that leads the agent to the model server of the test, with a key of its own.
 pub(super) fn profile(world: &World) {
@@ -53,7 +53,7 @@ fn all_is_well(report: &Value) {
 fn an_agent_works_on_morph_from_boot_to_cleanup() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let morph = Morph::new(world, Options { shared, environment, ..Options::default() });
     profile(&morph.world);
     let report = smoke(&morph.world, &["--provider", "morph"], ("MORPH_API_KEY", super::KEY));
@@ -65,7 +65,7 @@ fn an_agent_works_on_morph_from_boot_to_cleanup() {
 fn an_agent_works_on_codesandbox_from_boot_to_cleanup() {
     let Some(pm2) = pm2() else { return };
     let world = World::new();
-    let (shared, environment) = programs(&world, Some(pm2));
+    let (shared, environment) = programs(&world, Some(&pm2));
     let options =
         pcoder_fake_codesandbox::Options { shared, environment, ..pcoder_fake_codesandbox::Options::default() };
     let key = options.key.clone();
