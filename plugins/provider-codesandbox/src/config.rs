@@ -116,6 +116,15 @@ pub(crate) fn setting(host: ProviderHost<'_>, name: &str) -> Option<String> {
     host.settings().get(name).filter(|value| !value.is_empty())
 }
 
+/// What helps where the service's agents are not where this setting says.
+pub(crate) fn elsewhere(setting: &str, url: &str) -> String {
+    let host = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    format!(
+        "the service's agents are at another address than the setting says: \
+         `pcoder config set plugins.provider-codesandbox.{setting} {host}`, then grant it"
+    )
+}
+
 /// The home folder of commands.
 pub(crate) fn home(host: ProviderHost<'_>, operation: &str) -> Result<String> {
     let home = setting(host, "home").unwrap_or_else(|| HOME.to_owned());

@@ -142,6 +142,11 @@ impl Data {
         self.at(field).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
+    /// Whether a field is there and true.
+    pub(crate) fn flag(&self, field: &str) -> bool {
+        self.at(field).and_then(Value::as_bool).unwrap_or(false)
+    }
+
     /// A whole number that is not negative.
     pub(crate) fn number(&self, field: &str) -> Result<u64> {
         self.needed(field)?.as_u64().ok_or_else(|| self.wrong(field, "is no number"))

@@ -1,10 +1,12 @@
-//! Server-sent events, as far as `exec/sse` uses them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+//! What the events of `exec/sse` say.
 //!
 //! Two forms of them are described. The official clients read unnamed events of JSON (`{"type":"stdout","content":…}`); a
 //! page of the service's documents shows named ones of plain text (`event: stdout`). Both are understood.
 
-use std::io::{BufRead, BufReader, Read};
+use std::collections::VecDeque;
+use std::io::Read;
 
+use pcoder_sdk::sse::{self, Parser};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,43 +21,32 @@ pub(crate) enum Event {
     Failed(String),
 }
 
+/// How much of the stream is read at once.
+const PIECE: usize = 16 << 10;
+
 /// Reads events until the stream ends.
-pub(crate) struct Events<R>(BufReader<R>);
+pub(crate) struct Events<R> {
+    stream: R,
+    parser: Parser,
+    /// Those that arrived together.
+    arrived: VecDeque<Event>,
+}
 
 impl<R: Read> Events<R> {
     pub(crate) fn of(stream: R) -> Self {
-        Self(BufReader::new(stream))
+        Self { stream, parser: Parser::default(), arrived: VecDeque::new() }
     }
 
     /// The next event; nothing at the end. Events that mean nothing here are passed over.
     pub(crate) fn next(&mut self) -> std::io::Result<Option<Event>> {
-        let (mut name, mut data) = (String::new(), None::<String>);
+        let mut buffer = [0; PIECE];
         loop {
-            let mut line = Vec::new();
-            let ended = self.0.read_until(b'\n', &mut line)? == 0;
-            let line = String::from_utf8_lossy(&line);
-            let line = line.strip_suffix('\n').unwrap_or(&line);
-            let line = line.strip_suffix('\r').unwrap_or(line);
-            if line.is_empty() {
-                if let Some(event) = data.take().and_then(|data| understood(&name, &data)) {
-                    return Ok(Some(event));
-                }
-                if ended {
-                    return Ok(None);
-                }
-                name.clear();
-                continue;
+            if let Some(event) = self.arrived.pop_front() {
+                return Ok(Some(event));
             }
-            let (field, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match (field, &mut data) {
-                ("event", _) => name = value.to_owned(),
-                ("data", Some(data)) => {
-                    data.push('\n');
-                    data.push_str(value);
-                }
-                ("data", none) => *none = Some(value.to_owned()),
-                _ => {}
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(self.parser.finish().as_ref().and_then(understood)),
+                count => self.arrived.extend(self.parser.push(&buffer[..count]).iter().filter_map(understood)),
             }
         }
     }
@@ -68,8 +59,9 @@ struct Unnamed {
     content: Value,
 }
 
-fn understood(name: &str, data: &str) -> Option<Event> {
-    let (kind, content) = match name {
+fn understood(event: &sse::Event) -> Option<Event> {
+    let data = event.data.as_str();
+    let (kind, content) = match event.name.as_str() {
         "" | "message" => {
             let event: Unnamed = serde_json::from_str(data).ok()?;
             let content = match event.content {

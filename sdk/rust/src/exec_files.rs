@@ -211,7 +211,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
         let error = |code: &str, message: String| Err(Error::new(code, operation, message).subject(path));
         match output.status.code() {
             0 => Ok(output.text()),
-            ABSENT => error(code::NOT_FOUND, "there is no such file".to_owned()),
+            ABSENT => error(code::NOT_FOUND, "there is no such file or folder".to_owned()),
             NOT_A_FILE => error(code::INVALID, "this is not a file".to_owned()),
             WRONG_SIZE => error(code::INTEGRITY, "the file did not arrive whole".to_owned()),
             _ => {
@@ -233,10 +233,11 @@ fn operand(operation: &str, path: &str) -> Result<String> {
 }
 
 fn parents(path: &str, options: &WriteOptions) -> Result<String> {
-    if !options.create_parents {
-        return Ok(String::new());
-    }
-    Ok(format!("mkdir -p {} || exit; ", operand("files.create-directory", path::parent(path))?))
+    let folder = operand("files.create-directory", path::parent(path))?;
+    Ok(match options.create_parents {
+        true => format!("mkdir -p {folder} || exit; "),
+        false => format!("[ -d {folder} ] || exit {ABSENT}; "),
+    })
 }
 
 fn check_size(file: &str, content: &[u8]) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::bindings::host::pcoder::plugin::stdio as raw;
 use crate::error::Result;
-use crate::http::{Arriving, Request, Response};
+use crate::http::{Arriving, Body, Request, Response};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing::FakeStdio;
 use crate::types::{
@@ -80,7 +80,7 @@ impl<'a> Stdio<'a> {
     }
 
     /// Takes what the command's standard input is to be fed from, for plugins that wait for several things at once: see
-    /// [`WebSocket::wait`].
+    /// [`WebSocket::wait`] and [`Http::wait`].
     ///
     /// # Errors
     /// When it was taken or handed on before.
@@ -266,6 +266,17 @@ pub trait Http {
     /// # Errors
     /// As [`Http::send`].
     fn open(&self, request: &Request) -> Result<Arriving>;
+
+    /// Waits until one of the bodies has something or has ended, until the input has something, until the terminal was
+    /// resized since it was last asked for its size, or until the time is over, whichever is first. Which it was, they
+    /// say themselves.
+    fn wait(
+        &self,
+        bodies: &mut [&mut Body],
+        input: Option<&mut Input<'_>>,
+        terminal: Option<Stdio<'_>>,
+        longest: Duration,
+    );
 }
 
 /// Secrets, by name. Capability `secrets`.

@@ -1,8 +1,11 @@
 //! HTTP for providers: requests, answers, and what a status means as an error.
 
+use std::io::{self, Read as _};
 use std::time::Duration;
 
+use crate::bindings::host::wasi::io::poll::Pollable;
 use crate::error::{Error, Result, code};
+use crate::host::Piece;
 
 pub(crate) mod wasi;
 
@@ -64,8 +67,76 @@ pub struct Arriving {
     pub status: u16,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body. An error of it is a connection that broke off, or a limit.
-    pub body: Box<dyn std::io::Read>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A body that arrives. Reading waits for it; [`Body::try_read`] does not, for plugins that wait for several things at once:
+/// see [`Http::wait`](crate::host::Http::wait). An error of it is a connection that broke off, or a limit.
+pub struct Body(Source);
+
+enum Source {
+    Host(wasi::Body),
+    #[cfg(not(target_arch = "wasm32"))]
+    Double(crate::testing::Arrivals),
+}
+
+impl Body {
+    pub(crate) fn of_host(body: wasi::Body) -> Self {
+        Self(Source::Host(body))
+    }
+
+    /// A double's, all of which is there.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn whole(content: impl Into<Vec<u8>>) -> Self {
+        Self(Source::Double(crate::testing::Arrivals::whole(content.into())))
+    }
+
+    /// A double's, which ends with the sender.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn fed_by(pieces: std::sync::mpsc::Receiver<io::Result<Vec<u8>>>) -> Self {
+        Self(Source::Double(crate::testing::Arrivals::fed_by(pieces)))
+    }
+
+    /// Takes what is there, at most this many bytes.
+    ///
+    /// # Errors
+    /// When the connection broke off.
+    pub fn try_read(&mut self, most: usize) -> io::Result<Piece> {
+        match &mut self.0 {
+            Source::Host(body) => crate::host::real::take(&body.stream, most),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Double(arrivals) => arrivals.take(most),
+        }
+    }
+
+    /// Whether [`Body::try_read`] has something else to say than [`Piece::Nothing`].
+    pub fn is_ready(&mut self) -> bool {
+        match &mut self.0 {
+            Source::Host(body) => body.stream.subscribe().ready(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Double(arrivals) => arrivals.is_ready(),
+        }
+    }
+
+    /// What is waited for where it is the host's.
+    pub(crate) fn subscribe(&self) -> Option<Pollable> {
+        match &self.0 {
+            Source::Host(body) => Some(body.stream.subscribe()),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Double(_) => None,
+        }
+    }
+}
+
+impl io::Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Source::Host(body) => crate::host::real::read(&body.stream, buffer),
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Double(arrivals) => arrivals.read(buffer),
+        }
+    }
 }
 
 impl Arriving {

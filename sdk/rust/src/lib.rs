@@ -36,6 +36,7 @@ mod provider;
 pub mod retry;
 pub mod session;
 pub mod shell;
+pub mod sse;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod text;

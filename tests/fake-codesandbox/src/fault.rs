@@ -77,6 +77,11 @@ pub enum What {
         /// The code, for instance 1011.
         code: u16,
     },
+    /// A stream of events breaks off behind this many of them.
+    Cut {
+        /// How many.
+        events: usize,
+    },
     /// It is done, and the answer ends in its middle: JSON or msgpack that cannot be read.
     Truncated,
     /// It is done, and the answer is about another sandbox: its id, its addresses.
@@ -193,6 +198,7 @@ impl FromStr for Fault {
                 "error" | "close" => "code",
                 "status" => "status",
                 "slow" => "ms",
+                "cut" => "events",
                 "bootup-type" => "value",
                 _ => "field",
             };

@@ -89,7 +89,7 @@ impl Cloud {
 
     /// The answer to a start.
     fn started(&self, sandbox: &Sandbox, bootup: &str, token: &str) -> Value {
-        let pint = self.options.agent == Kind::Pint;
+        let pint = self.options.agent.has_pint();
         let mut answer = json!({
             "id": sandbox.id,
             "bootup_type": bootup,
@@ -108,6 +108,11 @@ impl Cloud {
             answer["pint_url"] = format!("http://{}/pint/{}", self.agents, sandbox.id).into();
             answer["pint_token"] = token.into();
             answer["vm_agent_type"] = "pint".into();
+        }
+        if self.options.agent == Kind::PintAlone
+            && let Some(fields) = answer.as_object_mut()
+        {
+            fields.retain(|name, _| !matches!(name.as_str(), "pitcher_url" | "pitcher_token"));
         }
         answer
     }

@@ -48,6 +48,7 @@ mod program {
     enum AgentName {
         Pitcher,
         Pint,
+        PintAlone,
     }
 
     fn options(arguments: &Arguments) -> Options {
@@ -58,6 +59,7 @@ mod program {
             agent: match arguments.agent {
                 AgentName::Pitcher => Agent::Pitcher,
                 AgentName::Pint => Agent::Pint,
+                AgentName::PintAlone => Agent::PintAlone,
             },
             shuffle_notifications: arguments.shuffle_notifications,
             ..Options::default()

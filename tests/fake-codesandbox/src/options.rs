@@ -10,8 +10,17 @@ pub enum Agent {
     /// The one that official clients speak with today: msgpack over a WebSocket.
     #[default]
     Pitcher,
-    /// The newer one: REST and server-sent events.
+    /// Both, as a start's answer says: that one, and the newer one, which speaks REST and server-sent events.
     Pint,
+    /// The newer one alone: a start's answer says nothing of the other, and nobody is there.
+    PintAlone,
+}
+
+impl Agent {
+    /// Whether the newer one is there.
+    pub(crate) fn has_pint(self) -> bool {
+        self != Self::Pitcher
+    }
 }
 
 /// A step of the set-up that runs when a sandbox boots afresh (`CLEAN`).

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use pcoder_sdk::host::{
-    Clock, Files, Http, Log, Process, ProcessManagerHost, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket,
-    WebSockets,
+    Clock, Files, Http, Input, Log, Process, ProcessManagerHost, Random, Secrets, Settings, Ssh, Stdio, Target,
+    WebSocket, WebSockets,
 };
-use pcoder_sdk::http::{Arriving, Request, Response};
+use pcoder_sdk::http::{Arriving, Body, Request, Response};
 use pcoder_sdk::testing::FakeHost;
 use pcoder_sdk::types::{Command as What, Endpoint, Entry, Level};
 use pcoder_sdk::{
@@ -340,6 +340,10 @@ impl Http for Machine<'_> {
     }
 
     fn open(&self, _request: &Request) -> Result<Arriving> {
+        unused()
+    }
+
+    fn wait(&self, _: &mut [&mut Body], _: Option<&mut Input<'_>>, _: Option<Stdio<'_>>, _: Duration) {
         unused()
     }
 }

@@ -14,9 +14,9 @@ use super::follower::Follower;
 use super::place::Place;
 use super::scripts::{BEGUN, Stdin};
 use super::{Feeding, OPERATION, failed};
+use crate::agent::{Beside, Event, Kind};
 use crate::config;
-use crate::files::transfer;
-use crate::pitcher::{Beside, Event, FRAME, Kind};
+use crate::pitcher::FRAME;
 
 /// How often it is looked whether the command has ended, where nobody tells.
 const LOOK: Duration = Duration::from_secs(2);
@@ -135,8 +135,7 @@ impl<'a> Running<'a> {
 
     fn start(&mut self) -> Result<()> {
         let command = format!("exec sh {}", self.place.path("run"));
-        let id = self.place.agent.send_shell(&command, None)?;
-        let started = self.place.agent.started(id)?;
+        let started = self.place.agent.start_shell(&command, None)?;
         self.main = Some(started.id);
         if let Some(code) = started.ended {
             self.end(code)?;
@@ -155,7 +154,7 @@ impl<'a> Running<'a> {
             Some(code) => code,
             None => self.code()?.ok_or_else(|| {
                 Error::new(code::SERVER, OPERATION, "the command ended, and nobody knows how")
-                    .subject(&self.place.agent.sandbox)
+                    .subject(self.place.agent.sandbox())
             })?,
         };
         self.ended = Some(code);
@@ -215,7 +214,7 @@ impl<'a> Running<'a> {
     }
 
     fn attend(&mut self, streams: &mut Streams<'_>) -> Result<i32> {
-        let clock = self.place.agent.host.clock();
+        let clock = self.place.agent.host().clock();
         let code = loop {
             self.events(streams)?;
             let now = clock.monotonic();
@@ -233,7 +232,7 @@ impl<'a> Running<'a> {
             }
             if self.stopped.is_some_and(|at| now.saturating_sub(at) > ENDING) {
                 let message = "the command was ended, because nobody takes its output, and goes on";
-                return Err(Error::new(code::TIMEOUT, OPERATION, message).subject(&self.place.agent.sandbox));
+                return Err(Error::new(code::TIMEOUT, OPERATION, message).subject(self.place.agent.sandbox()));
             }
             if self.stopped.is_none() {
                 self.place.renew()?;
@@ -260,7 +259,7 @@ impl<'a> Running<'a> {
                     Event::Exit { code, .. } => self.end(code)?,
                     Event::Terminated { .. } => {
                         return Err(Error::new(code::PROCESS, OPERATION, "somebody ended the command's shell")
-                            .subject(&self.place.agent.sandbox));
+                            .subject(self.place.agent.sandbox()));
                     }
                 }
             } else if shell == self.out.shell.as_deref() {
@@ -280,7 +279,7 @@ impl<'a> Running<'a> {
     /// Waits until a follower has brought all, or brings nothing more. A large output is not read from its beginning if
     /// its end is on the way.
     fn await_follower(&mut self, of_out: bool, size: u64, streams: &mut Streams<'_>) -> Result<()> {
-        let clock = self.place.agent.host.clock();
+        let clock = self.place.agent.host().clock();
         let mut moved = (clock.monotonic(), 0);
         loop {
             self.events(streams)?;
@@ -312,9 +311,7 @@ impl<'a> Running<'a> {
             false => (&mut self.err, &mut *streams.err),
         };
         if output.passed < size && !output.closed {
-            transfer::download(&mut self.place.agent, &parts, &path, output.passed, size, |bytes| {
-                output.pass(bytes, to)
-            })?;
+            self.place.agent.download(&parts, &path, output.passed, size, |bytes| output.pass(bytes, to))?;
         }
         Ok(())
     }

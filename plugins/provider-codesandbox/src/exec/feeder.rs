@@ -57,10 +57,7 @@ impl<'a> Feeder<'a> {
     }
 
     fn type_in(&self, place: &mut Place<'_>, line: &str) -> Result<()> {
-        let id = place.agent.type_in(&self.shell, line, None)?;
-        // Where the shell is gone, that is told apart.
-        place.agent.forget(id);
-        Ok(())
+        place.agent.type_in(&self.shell, line, None)
     }
 
     /// Takes what the shell printed.

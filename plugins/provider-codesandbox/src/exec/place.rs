@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::OPERATION;
 use super::scripts::{ABORT, STOP, Script, Scripts, Stdin};
-use crate::pitcher::Agent;
+use crate::agent::{Agent, Content};
 use crate::session;
 
 /// After how long without a word from here the command ends, in seconds. It may wait that long for who takes its output.
@@ -25,6 +25,10 @@ pub(super) struct Place<'a> {
     leases: u64,
     /// The helpers' shells.
     shells: Vec<String>,
+    /// The connection broke off: there may be helpers of which nothing was heard.
+    broken: bool,
+    /// The folder of an attempt before, which something that was late may have made again.
+    left: Option<String>,
 }
 
 impl<'a> Place<'a> {
@@ -41,7 +45,7 @@ impl<'a> Place<'a> {
             let (agent, _) = session::open(host, OPERATION, id, &json!({}))?;
             let dir = format!("/tmp/pcoder-{:016x}", host.random().bits());
             let (home, renewed, shells) = (home.to_owned(), Duration::ZERO, Vec::new());
-            let mut place = Self { agent, dir, home, renewed, leases: 0, shells };
+            let mut place = Self { agent, dir, home, renewed, leases: 0, shells, broken: false, left: left.clone() };
             if let Some(left) = &left {
                 place.agent.helper(&Scripts::sweep(left))?;
             }
@@ -79,32 +83,27 @@ impl<'a> Place<'a> {
 
     /// Writes the command's files.
     pub(super) fn write(&mut self, script: &Script, run: &str, input: Option<&[u8]>) -> Result<()> {
-        let mut files = vec![("script", script.script.as_bytes()), ("run", run.as_bytes())];
-        files.extend(script.user.as_deref().map(|user| ("user", user.as_bytes())));
-        files.extend(input.map(|input| ("input", input)));
-        let mut sent = Vec::new();
-        for (name, content) in files {
-            sent.push(self.agent.send_file(&self.path(name), content)?);
-        }
-        sent.into_iter().try_for_each(|id| self.agent.reply(id, "fs/writeFile").map(drop))
+        let mut files =
+            vec![(self.path("script"), Content::Script(&script.script)), (self.path("run"), Content::Script(run))];
+        files.extend(script.user.as_deref().map(|user| (self.path("user"), Content::Script(user))));
+        files.extend(input.map(|input| (self.path("input"), Content::Bytes(input))));
+        self.agent.write_files(&files)
     }
 
     /// Says that somebody waits for the command, where it is time to.
     pub(super) fn renew(&mut self) -> Result<()> {
-        let now = self.agent.host.clock().monotonic();
+        let now = self.agent.host().clock().monotonic();
         if self.leases > 0 && now.saturating_sub(self.renewed) < RENEW {
             return Ok(());
         }
         self.renewed = now;
         self.leases += 1;
         let lease = self.leases.to_string();
-        self.lease(lease.as_bytes())
+        self.lease(&lease)
     }
 
-    fn lease(&mut self, lease: &[u8]) -> Result<()> {
-        let id = self.agent.send_file(&self.path("lease"), lease)?;
-        self.agent.forget(id);
-        Ok(())
+    fn lease(&mut self, lease: &str) -> Result<()> {
+        self.agent.put(&self.path("lease"), lease)
     }
 
     /// Ends the command. How it ended is told as if it had ended by itself.
@@ -116,10 +115,11 @@ impl<'a> Place<'a> {
 
     /// Connects anew.
     pub(super) fn reconnect(&mut self) -> Result<()> {
-        let id = self.agent.sandbox.clone();
-        let (agent, _) = session::open(self.agent.host, OPERATION, &id, &json!({}))?;
+        self.broken = true;
+        let id = self.agent.sandbox().to_owned();
+        let agent = session::reopen(OPERATION, &self.agent)?;
         self.agent = agent;
-        self.agent.host.log().log(Level::Warn, &format!("{id}: the connection broke off, and was made anew"));
+        self.agent.host().log().log(Level::Warn, &format!("{id}: the connection broke off, and was made anew"));
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl<'a> Place<'a> {
         }
         // Who makes this folder runs the command: if that is this here, nobody does.
         let begun = self.path("started");
-        let left = self.agent.write_file(&self.path("lease"), ABORT).and_then(|()| self.agent.claim(&begun));
+        let left = self.agent.write_file(&self.path("lease"), ABORT.as_bytes()).and_then(|()| self.agent.claim(&begun));
         match left {
             // The guard is gone, or never comes.
             Ok(claimed) if has_ended || claimed => self.close(),
@@ -146,15 +146,21 @@ impl<'a> Place<'a> {
         for shell in std::mem::take(&mut self.shells) {
             self.terminate(&shell);
         }
-        if let Err(error) = self.agent.remove(&self.dir.clone(), true) {
+        let mut swept = match self.broken {
+            true => self.sweep(),
+            false => self.agent.remove_folder(&self.dir),
+        };
+        if self.agent.is_cut() {
+            swept = self.reconnect().and_then(|()| self.sweep());
+        }
+        let left = self.left.take().map(|left| self.agent.helper(&Scripts::sweep(&left)).map(drop));
+        for error in [swept.err(), left.and_then(Result::err)].into_iter().flatten() {
             self.note(&error);
         }
-        if self.agent.is_cut() {
-            let swept = self.reconnect().and_then(|()| self.agent.helper(&Scripts::sweep(&self.dir)));
-            if let Err(error) = swept {
-                self.note(&error);
-            }
-        }
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        self.agent.helper(&Scripts::sweep(&self.dir)).map(drop)
     }
 
     /// Ends a helper's shell. Whether that works decides nothing.
@@ -165,7 +171,7 @@ impl<'a> Place<'a> {
     }
 
     fn note(&self, error: &Error) {
-        self.agent.host.log().log(Level::Debug, &error.line());
+        self.agent.host().log().log(Level::Debug, &error.line());
     }
 
     /// Starts a follower of one of the files.
@@ -181,8 +187,7 @@ impl<'a> Place<'a> {
     }
 
     fn assist(&mut self, command: &str) -> Result<String> {
-        let id = self.agent.send_shell(command, None)?;
-        let shell = self.agent.started(id)?.id;
+        let shell = self.agent.start_shell(command, None)?.id;
         self.shells.push(shell.clone());
         Ok(shell)
     }

@@ -30,9 +30,9 @@ const LONGEST_ARGUMENT: usize = 100 << 10;
 /// The code of a `run` that is not the first one.
 pub(super) const BEGUN: i32 = 125;
 /// The lease that ends the command, for who waits for its end.
-pub(super) const STOP: &[u8] = b"stop";
+pub(super) const STOP: &str = "stop";
 /// The lease that ends the command and removes its folder.
-pub(super) const ABORT: &[u8] = b"abort";
+pub(super) const ABORT: &str = "abort";
 
 /// What a command reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,15 @@ impl Scripts<'_> {
         format!("umask 077 && mkdir {dir} && cd {dir} && : >out && : >err{pipe}")
     }
 
-    /// Ends the helpers of a folder in which no command was begun, and removes it.
+    /// Ends the helpers of a folder in which no command runs, and removes it.
+    ///
+    /// A helper that nobody heard of may be starting just now. It writes its pid before it opens anything else, and the
+    /// folder moves away first: what was opened before has its pid there, and what comes later finds nothing to open.
     pub(super) fn sweep(dir: &str) -> String {
-        format!("for f in {dir}/*.pid; do kill -HUP -$(cat $f); done 2>/dev/null; rm -rf {dir}")
+        format!(
+            "mv {dir} {dir}.gone 2>/dev/null; for f in {dir}.gone/*.pid; do kill -HUP -$(cat $f); done 2>/dev/null; \
+             rm -rf {dir}.gone"
+        )
     }
 
     /// Prints what one of the files has from a byte on, and what is added to it: base64 in lines, and behind each piece a
@@ -77,7 +83,7 @@ impl Scripts<'_> {
         let dir = self.dir;
         let start = from.saturating_add(1);
         format!(
-            "echo $$ >{dir}/{name}.pid; n=0; tail -c +{start} -f {dir}/{name} 2>/dev/null | \
+            "echo $$ >{dir}/{name}.pid || exit; n=0; tail -c +{start} -f {dir}/{name} 2>/dev/null | \
              while c=$(dd bs=65536 count=1 2>/dev/null | base64) && [ -n \"$c\" ]; do \
              n=$((n+1)); printf '%s\\n.%s.%s\\n' \"$c\" $n ${{#c}}; done"
         )
@@ -88,7 +94,7 @@ impl Scripts<'_> {
     pub(super) fn feed(&self) -> String {
         let dir = self.dir;
         format!(
-            "echo $$ >{dir}/feed.pid; stty -echo; e=0; {{ \
+            "echo $$ >{dir}/feed.pid || exit; stty -echo; e=0; {{ \
              while IFS= read -r n && [ \"$n\" != end ]; do \
              if [ \"$n\" = $e ]; then cat {dir}/in.$n || break; rm {dir}/in.$n; e=$((e+1)); fi; \
              printf '+%s\\n' \"$n\" >&2; done; }} >{dir}/input"
@@ -141,7 +147,8 @@ impl Scripts<'_> {
             Some(_) => own,
         };
         let end = mark.map(|mark| format!("printf '{}'\n", escaped(mark))).unwrap_or_default();
-        // `$$` is the pid of `run` in the guard too, which is then in the group that it ends, and ends it last.
+        // `$$` is the pid of `run` in the guard too, which is then in the group that it ends, and ends it last. A folder that
+        // goes moves away first, as in `sweep`.
         format!(
             "mkdir {dir}/started || exit {BEGUN}\n\
              trap : INT QUIT TERM\n\
@@ -160,15 +167,17 @@ impl Scripts<'_> {
              kill -TERM -$p || kill -TERM $p\n\
              sleep {LOOK}\n\
              [ $p = $$ ] || kill -KILL -$p\n\
-             for f in {dir}/*.pid; do kill -HUP -$(cat $f); done\n\
-             [ \"$now\" = stop ] || rm -rf {dir}\n\
+             d={dir}\n\
+             [ \"$now\" = stop ] || {{ mv $d $d.gone && d=$d.gone; }}\n\
+             for f in $d/*.pid; do kill -HUP -$(cat $f); done\n\
+             [ \"$now\" = stop ] || rm -rf $d\n\
              [ $p != $$ ] || kill -KILL -$p\n\
              ) </dev/null >/dev/null 2>&1 &\n\
              g=$!\n\
              {body}\n\
              r=$?\n\
              r=$(cat {dir}/rc 2>/dev/null || echo $r)\n\
-             [ -d {dir}/killed ] || {{ kill -KILL $g; wait $g; }} 2>/dev/null\n\
+             [ -d {dir}/killed ] || [ -d {dir}.gone ] || {{ kill -KILL $g; wait $g; }} 2>/dev/null\n\
              {end}\
              exit $r\n"
         )
@@ -298,6 +307,38 @@ mod tests {
         while folder.path("").exists() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_helper_that_comes_too_late_ends_by_itself() {
+        for shell in SHELLS {
+            let folder = Folder::new();
+            sh(shell, &folder.scripts().prepare(Stdin::Pipe));
+            assert!(sh(shell, &Scripts::sweep(&folder.1)).status.success());
+            assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 0);
+            // They would run for ever where there is something to open.
+            for helper in [folder.scripts().follow("out", 0), folder.scripts().feed()] {
+                assert!(!sh(shell, &helper).status.success(), "{shell}: {helper}");
+            }
+            assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_sweep_ends_the_helpers_that_there_are() {
+        let folder = Folder::new();
+        sh("dash", &folder.scripts().prepare(Stdin::None));
+        let mut follower = Process::new("dash")
+            .args(["-c", &folder.scripts().follow("out", 0)])
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        while fs::read(folder.path("out.pid")).unwrap_or_default().is_empty() {
+            std::thread::yield_now();
+        }
+        sh("dash", &Scripts::sweep(&folder.1));
+        follower.wait().unwrap();
     }
 
     #[test]

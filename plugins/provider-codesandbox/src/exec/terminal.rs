@@ -8,8 +8,8 @@ use pcoder_sdk::{CommandSpec, Error, ExitStatus, Result, TerminalSize, code};
 use super::place::Place;
 use super::scripts::{Scripts, Stdin};
 use super::{OPERATION, failed};
+use crate::agent::{Beside, Event};
 use crate::config;
-use crate::pitcher::{Beside, Event};
 
 /// How much of the input goes at once.
 const PIECE: usize = 4096;
@@ -74,8 +74,7 @@ impl<'a> Session<'a> {
     fn start(place: &mut Place<'_>, stdio: Stdio<'a>, size: TerminalSize, mark: &str) -> Result<Self> {
         let (input, output) = (stdio.input()?, stdio.stdout()?);
         let command = format!("exec sh {}", place.path("run"));
-        let id = place.agent.send_shell(&command, Some(size))?;
-        let started = place.agent.started(id)?;
+        let started = place.agent.start_shell(&command, Some(size))?;
         let screen = Screen::new(mark);
         let mut session =
             Self { stdio, input: Some(input), output, shell: started.id, size, typed: Vec::new(), screen, ended: None };
@@ -87,17 +86,18 @@ impl<'a> Session<'a> {
 
     fn end(&mut self, place: &mut Place<'_>, code: Option<i32>) -> Result<()> {
         let unknown = || {
-            Error::new(code::SERVER, OPERATION, "the command ended, and nobody knows how").subject(&place.agent.sandbox)
+            Error::new(code::SERVER, OPERATION, "the command ended, and nobody knows how")
+                .subject(place.agent.sandbox())
         };
         let code = code.ok_or_else(unknown)?;
-        self.ended = Some((code, place.agent.host.clock().monotonic()));
+        self.ended = Some((code, place.agent.host().clock().monotonic()));
         Ok(())
     }
 
     fn reconnect(&mut self, place: &mut Place<'_>) -> Result<()> {
         place.reconnect()?;
         let started = place.agent.open_shell(&self.shell)?;
-        place.agent.resize(&self.shell, self.size).map(|id| place.agent.forget(id))?;
+        place.agent.resize(&self.shell, self.size)?;
         match started.ended {
             Some(code) => self.end(place, code),
             None => Ok(()),
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
     }
 
     fn attend(&mut self, place: &mut Place<'_>) -> Result<i32> {
-        let clock = place.agent.host.clock();
+        let clock = place.agent.host().clock();
         loop {
             while let Some(event) = place.agent.event() {
                 match event {
@@ -117,7 +117,7 @@ impl<'a> Session<'a> {
                     Event::Exit { shell, code } if shell == self.shell => self.end(place, code)?,
                     Event::Terminated { shell } if shell == self.shell => {
                         return Err(Error::new(code::PROCESS, OPERATION, "somebody ended the command's shell")
-                            .subject(&place.agent.sandbox));
+                            .subject(place.agent.sandbox()));
                     }
                     _ => {}
                 }
@@ -143,9 +143,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.size = size;
-        let id = place.agent.resize(&self.shell, size)?;
-        place.agent.forget(id);
-        Ok(())
+        place.agent.resize(&self.shell, size)
     }
 
     fn type_in(&mut self, place: &mut Place<'_>) -> Result<()> {
@@ -158,8 +156,7 @@ impl<'a> Session<'a> {
                 self.typed.extend(bytes);
                 let text = whole(&mut self.typed);
                 if !text.is_empty() {
-                    let id = place.agent.type_in(&self.shell, &text, Some(self.size))?;
-                    place.agent.forget(id);
+                    place.agent.type_in(&self.shell, &text, Some(self.size))?;
                 }
             }
         }

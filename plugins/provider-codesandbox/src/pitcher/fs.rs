@@ -5,18 +5,11 @@ use rmpv::Value;
 
 use super::Agent;
 use super::frame::{Param, field};
+use crate::agent::{Content, Kind};
 
 /// How much content one message carries. The largest message that the agent takes is not documented; the host takes 16
 /// MiB.
 pub(crate) const FRAME: usize = 4 << 20;
-
-/// What there is at a path. Links are followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A file of this many bytes.
-    File(u64),
-    Folder,
-}
 
 impl Agent<'_> {
     pub(crate) fn read_file(&mut self, path: &str) -> Result<Vec<u8>> {
@@ -30,6 +23,19 @@ impl Agent<'_> {
     pub(crate) fn write_file(&mut self, path: &str, content: &[u8]) -> Result<()> {
         let id = self.send_file(path, content)?;
         self.reply(id, "fs/writeFile").map(drop)
+    }
+
+    /// Writes several of them at once.
+    pub(crate) fn write_files(&mut self, files: &[(String, Content<'_>)]) -> Result<()> {
+        let mut sent = Vec::new();
+        for (path, content) in files {
+            let content = match content {
+                Content::Script(script) => script.as_bytes(),
+                Content::Bytes(bytes) => bytes,
+            };
+            sent.push(self.send_file(path, content)?);
+        }
+        sent.into_iter().try_for_each(|id| self.reply(id, "fs/writeFile").map(drop))
     }
 
     /// Sends what [`Agent::write_file`] does and does not wait for it.

@@ -8,13 +8,14 @@ mod shell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use pcoder_sdk::host::{Input, ProviderHost, Stdio, WebSocket};
+use pcoder_sdk::host::{ProviderHost, WebSocket};
 use pcoder_sdk::{Error, Message, Result, code};
 use rmpv::Value;
 
 use self::frame::{Failure, Incoming, Param};
-pub(crate) use self::fs::{FRAME, Kind};
-pub(crate) use self::shell::Event;
+pub(crate) use self::fs::FRAME;
+use crate::agent::{Beside, Event};
+use crate::config;
 
 /// How long a reply may take. The official client waits as long.
 const REQUEST: Duration = Duration::from_secs(90);
@@ -47,13 +48,6 @@ pub(crate) struct Agent<'a> {
     kept: Duration,
     hibernated: bool,
     broken: bool,
-}
-
-/// What is waited for beside the agent.
-#[derive(Default)]
-pub(crate) struct Beside<'a, 'b> {
-    pub(crate) input: Option<&'a mut Input<'b>>,
-    pub(crate) terminal: Option<Stdio<'b>>,
 }
 
 impl<'a> Agent<'a> {
@@ -243,14 +237,7 @@ impl<'a> Agent<'a> {
 fn unreachable(error: Error, operation: &str, url: &str) -> Error {
     let denied = error.code == code::DENIED;
     let error = Error { subject: Some(url.to_owned()), ..error.during(operation) };
-    if denied {
-        let host = url.split('/').take(3).collect::<Vec<_>>().join("/");
-        return error.hint(format!(
-            "the service's agents are at another address than the setting says: \
-             `pcoder config set plugins.provider-codesandbox.agent {host}`, then grant it"
-        ));
-    }
-    error
+    if denied { error.hint(config::elsewhere("agent", url)) } else { error }
 }
 
 /// A token as a part of a query.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use pcoder_sdk::{Error, Result, TerminalSize, code};
 use rmpv::Value;
 
+use super::Agent;
 use super::frame::{Param, field};
-use super::{Agent, Beside};
+use crate::agent::{Beside, Event, Started};
 
 /// The size that the official client gives terminals that nobody looks at.
 const SIZE: TerminalSize = TerminalSize { columns: 128, rows: 24 };
@@ -14,32 +15,6 @@ const SIZE: TerminalSize = TerminalSize { columns: 128, rows: 24 };
 const HELPER: Duration = Duration::from_secs(300);
 /// The most of a helper's output that is kept.
 const HELPER_OUTPUT: usize = 4096;
-
-/// Something happened to a shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Output {
-        shell: String,
-        text: String,
-    },
-    /// Its command has ended; the code is missing where nobody knows it.
-    Exit {
-        shell: String,
-        code: Option<i32>,
-    },
-    /// Somebody ended it.
-    Terminated {
-        shell: String,
-    },
-}
-
-/// A shell that was created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Started {
-    pub(crate) id: String,
-    /// It has ended already; with its code, where that is known.
-    pub(crate) ended: Option<Option<i32>>,
-}
 
 /// What a notification says of a shell; nothing where it is about something else.
 pub(super) fn event(method: &str, params: &Value) -> Option<Event> {
@@ -60,8 +35,13 @@ fn exit_code(value: &Value) -> Option<i32> {
 }
 
 impl Agent<'_> {
-    /// Asks for a shell that runs this command, and does not wait for the answer.
-    pub(crate) fn send_shell(&mut self, command: &str, size: Option<TerminalSize>) -> Result<u64> {
+    /// Starts a shell that runs this command.
+    pub(crate) fn start_shell(&mut self, command: &str, size: Option<TerminalSize>) -> Result<Started> {
+        let id = self.send_shell(command, size)?;
+        self.started(id)
+    }
+
+    fn send_shell(&mut self, command: &str, size: Option<TerminalSize>) -> Result<u64> {
         let TerminalSize { columns, rows } = size.unwrap_or(SIZE);
         let params = [
             ("command", Param::Text(command)),
@@ -72,8 +52,7 @@ impl Agent<'_> {
         self.send("shell/create", &params)
     }
 
-    /// Waits until a shell was created.
-    pub(crate) fn started(&mut self, id: u64) -> Result<Started> {
+    fn started(&mut self, id: u64) -> Result<Started> {
         let answer = self.reply(id, "shell/create")?;
         self.shell("shell/create", &answer)
     }
@@ -127,8 +106,7 @@ impl Agent<'_> {
 
     /// Runs a helper's command to its end: its code, and what it wrote to its terminal.
     pub(crate) fn helper(&mut self, command: &str) -> Result<(i32, String)> {
-        let id = self.send_shell(command, None)?;
-        let Started { id, ended } = self.started(id)?;
+        let Started { id, ended } = self.start_shell(command, None)?;
         let until = self.host.clock().monotonic() + HELPER;
         let mut others = Vec::new();
         let mut output = String::new();

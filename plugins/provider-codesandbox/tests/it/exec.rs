@@ -1,19 +1,38 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use pcoder_fake_codesandbox::Options;
+use pcoder_fake_codesandbox::{Agent, Options};
 use pcoder_sdk::testing::FakeStdio;
 use pcoder_sdk::{CommandSpec, ExitStatus, Provider as _};
 use provider_codesandbox::CodeSandbox;
 
-use crate::world::{World, code, exec_on, failure};
+use crate::world::{World, code, exec_on, failure, with_both_agents};
 
 const SECRET: &str = "pcoder-secret-0123456789abcdef0123456789abcdef";
 
-#[test]
-fn a_command_has_its_output_its_errors_and_its_code() {
-    let world = World::new();
+with_both_agents! {
+    a_command_has_its_output_its_errors_and_its_code
+    words_arrive_as_they_are
+    a_command_cannot_ask_a_terminal_and_reads_nothing_by_itself
+    a_nul_is_refused_before_anything_is_asked
+    long_commands_and_much_input_and_output_pass
+    input_and_output_are_streams
+    a_command_need_not_read_its_input
+    a_command_whose_output_nobody_takes_is_ended
+    a_command_that_cannot_be_waited_for_is_ended
+    a_terminal_is_a_terminal
+    an_interrupt_that_is_typed_ends_the_command
+    secrets_of_the_user_arrive_and_are_only_filled_on_the_way
+    a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once
+    a_sandbox_that_hibernates_meanwhile_is_told_and_not_woken
+    commands_run_side_by_side
+    a_sandbox_does_not_hibernate_under_a_command
+}
+
+fn a_command_has_its_output_its_errors_and_its_code(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let spec = CommandSpec::shell("cat; printf 'a\\000\\377\\r\\n'; echo err >&2; exit 7");
     let output = world.exec(&id, spec, b"in\0\xff").unwrap();
@@ -29,9 +48,8 @@ fn a_command_has_its_output_its_errors_and_its_code() {
     assert_eq!(world.printed(&id, "ls -A /tmp | wc -l"), "1\n");
 }
 
-#[test]
-fn words_arrive_as_they_are() {
-    let world = World::new();
+fn words_arrive_as_they_are(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let words = ["it's", "\"$(x)\"", "a\nb", "", "-n", "*", "~", "\\", "é\u{1}", "a  b"];
     let spec = CommandSpec::argv("printf", ["%s\\0"].into_iter().chain(words))
@@ -50,17 +68,15 @@ fn words_arrive_as_they_are() {
     assert_eq!(output.text(), format!("{home}\nit's\n$HOME\n{home}\n{home}/bin\n"));
 }
 
-#[test]
-fn a_command_cannot_ask_a_terminal_and_reads_nothing_by_itself() {
-    let world = World::new();
+fn a_command_cannot_ask_a_terminal_and_reads_nothing_by_itself(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let output = world.exec(&id, CommandSpec::shell("cat; cat /dev/tty 2>/dev/null || echo none; tty"), b"").unwrap();
     assert_eq!(output.text(), "none\nnot a tty\n");
 }
 
-#[test]
-fn a_nul_is_refused_before_anything_is_asked() {
-    let world = World::new();
+fn a_nul_is_refused_before_anything_is_asked(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let before = world.fake.requests().len();
     for spec in
@@ -71,9 +87,8 @@ fn a_nul_is_refused_before_anything_is_asked() {
     assert_eq!(world.fake.requests().len(), before);
 }
 
-#[test]
-fn long_commands_and_much_input_and_output_pass() {
-    let world = World::with(Options { max_frame: 5 << 20, ..Options::default() });
+fn long_commands_and_much_input_and_output_pass(agent: Agent) {
+    let world = World::with(Options { agent, max_frame: 5 << 20, ..Options::default() });
     let id = world.boot();
     let script = format!("printf %s '{}' | wc -c", "x".repeat(200 << 10));
     assert_eq!(world.exec(&id, CommandSpec::shell(script), b"").unwrap().text(), "204800\n");
@@ -93,9 +108,8 @@ fn long_commands_and_much_input_and_output_pass() {
 }
 
 /// What is printed while the command runs is answered while it runs.
-#[test]
-fn input_and_output_are_streams() {
-    let world = World::new();
+fn input_and_output_are_streams(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let (sender, pieces) = mpsc::channel();
     let stdio = Rc::new(FakeStdio::new("").fed_by(pieces));
@@ -125,9 +139,8 @@ fn input_and_output_are_streams() {
     assert_eq!(turns.get(), 2);
 }
 
-#[test]
-fn a_command_need_not_read_its_input() {
-    let world = World::new();
+fn a_command_need_not_read_its_input(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let input = vec![b'x'; 6 << 20];
     let output = world.exec(&id, CommandSpec::shell("head -c 3; exit 5"), &input).unwrap();
@@ -140,9 +153,8 @@ fn a_command_need_not_read_its_input() {
     drop(sender);
 }
 
-#[test]
-fn a_command_whose_output_nobody_takes_is_ended() {
-    let world = World::new();
+fn a_command_whose_output_nobody_takes_is_ended(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let stdio = FakeStdio::new("").closed_after(10);
     let output = exec_on(&world.host(), &id, CommandSpec::shell("echo begin; sleep 1; exec yes"), stdio).unwrap();
@@ -150,11 +162,13 @@ fn a_command_whose_output_nobody_takes_is_ended() {
     assert_eq!(world.printed(&id, "ls -A /tmp | wc -l; ps -e | grep -c yes || true"), "1\n0\n");
 }
 
-#[test]
-fn a_command_that_cannot_be_waited_for_is_ended() {
-    let world = World::new();
+fn a_command_that_cannot_be_waited_for_is_ended(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
-    world.fault("shell/create=missing:shellId,skip=3");
+    world.fault(match agent {
+        Agent::Pitcher => "shell/create=missing:shellId,skip=3",
+        _ => "pint.execs.post=missing:id,skip=6",
+    });
     let error = failure(world.exec(&id, CommandSpec::shell("echo $$ >~/pid; exec sleep 600"), b""));
     assert_eq!(error.code, "server");
     // It may have begun before it was given up. Then its guard ends it, and removes its folder.
@@ -164,9 +178,8 @@ fn a_command_that_cannot_be_waited_for_is_ended() {
     assert_eq!(world.printed(&id, &gone), "gone\n");
 }
 
-#[test]
-fn a_terminal_is_a_terminal() {
-    let world = World::new();
+fn a_terminal_is_a_terminal(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let (sender, pieces) = mpsc::channel();
     let stdio = Rc::new(FakeStdio::new("").with_terminal(91, 33).fed_by(pieces));
@@ -196,9 +209,8 @@ fn a_terminal_is_a_terminal() {
     assert_eq!(world.printed(&id, "ls -A /tmp | wc -l"), "1\n");
 }
 
-#[test]
-fn an_interrupt_that_is_typed_ends_the_command() {
-    let world = World::new();
+fn an_interrupt_that_is_typed_ends_the_command(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let (sender, pieces) = mpsc::channel();
     let stdio = Rc::new(FakeStdio::new("").with_terminal(80, 24).fed_by(pieces));
@@ -215,9 +227,8 @@ fn an_interrupt_that_is_typed_ends_the_command() {
     assert_eq!(status, ExitStatus::Exited(130));
 }
 
-#[test]
-fn secrets_of_the_user_arrive_and_are_only_filled_on_the_way() {
-    let world = World::new();
+fn secrets_of_the_user_arrive_and_are_only_filled_on_the_way(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let value = "v".repeat(300);
     let host = world.host().secret(SECRET, &value);
@@ -236,6 +247,30 @@ fn secrets_of_the_user_arrive_and_are_only_filled_on_the_way() {
 }
 
 #[test]
+fn what_pint_answers_wrongly_is_an_error() {
+    let world = World::of(Agent::PintAlone);
+    let id = world.boot();
+    for (fault, expected) in [
+        ("pint.execs.post=403", "denied"),
+        ("pint.execs.post=429,times=9", "rate-limited"),
+        ("pint.execs.post=500", "server"),
+        ("pint.execs.post=missing:id", "server"),
+        ("pint.execs.post=truncated", "server"),
+        ("pint.execs.io.get=404,times=9", "process"),
+        ("pint.execs.io.get=cut:0,times=99", "unavailable"),
+    ] {
+        world.fault(fault);
+        let error = world.exec(&id, CommandSpec::shell("echo x; exec sleep 1"), b"").expect_err(fault);
+        assert_eq!((error.code.as_str(), error.operation.as_str()), (expected, "provider.exec"), "{fault}: {error:?}");
+        world.fake.faults().clear();
+    }
+    let host = world.host().deny(&format!("http://{}/pint/", world.fake.agents_address()));
+    let error = failure(exec_on(&host, &id, CommandSpec::shell("x"), FakeStdio::new("")));
+    assert_eq!(error.code, "denied");
+    assert!(error.hint.unwrap().contains("plugins.provider-codesandbox.pint"));
+}
+
+#[test]
 fn messages_may_come_in_any_order() {
     let world = World::with(Options { shuffle_notifications: true, ..Options::default() });
     let id = world.boot();
@@ -247,21 +282,24 @@ fn messages_may_come_in_any_order() {
     }
 }
 
-#[test]
-fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once() {
-    let world = World::new();
+fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
-    let methods = [
-        ("client/join", 1),
-        ("shell/create", 3),
-        ("fs/writeFile", 3),
-        ("fs/stat", 2),
-        ("fs/readFile", 2),
-        ("shell/terminate", 1),
-    ];
-    for (method, times) in methods {
+    let methods: &[(&str, u32)] = match agent {
+        Agent::Pitcher => &[
+            ("client/join", 1),
+            ("shell/create", 3),
+            ("fs/writeFile", 3),
+            ("fs/stat", 2),
+            ("fs/readFile", 2),
+            ("shell/terminate", 1),
+        ],
+        // Every command that a command takes, each with its input and its output.
+        _ => &[("pint.execs.post", 14), ("pint.execs.io.post", 4), ("pint.execs.io.get", 10), ("pint.execs.delete", 3)],
+    };
+    for &(method, times) in methods {
         for skip in 0..times {
-            for what in ["drop-before", "drop-after", "close:1011"] {
+            for what in ["drop-before", "drop-after", if agent == Agent::Pitcher { "close:1011" } else { "cut:1" }] {
                 world.fault(&format!("{method}={what},skip={skip}"));
                 world.printed_or_cut(&id, method, what);
                 world.fake.faults().clear();
@@ -269,8 +307,18 @@ fn a_connection_that_breaks_off_is_made_anew_and_a_command_runs_once() {
             }
         }
     }
-    // Its own, and no other.
-    assert_eq!(world.printed(&id, "ps -e | grep -c tail"), "2\n");
+    // Its own, and no other. One that was killed dies when it comes to run again.
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left = world.printed(&id, "ps -e | grep -c tail");
+        if left == "2\n" {
+            break;
+        }
+        assert!(Instant::now() < until, "{left} followers are left");
+    }
+    if agent != Agent::Pitcher {
+        return;
+    }
     for what in ["exit-before-reply", "out-after-exit", "late-reply", "slow:200"] {
         for skip in 0..3 {
             world.fault(&format!("shell/create={what},skip={skip}"));
@@ -322,9 +370,8 @@ fn what_the_agent_answers_wrongly_is_an_error() {
     assert!(error.hint.unwrap().contains("plugins.provider-codesandbox.agent"));
 }
 
-#[test]
-fn a_sandbox_that_hibernates_meanwhile_is_told_and_not_woken() {
-    let world = World::new();
+fn a_sandbox_that_hibernates_meanwhile_is_told_and_not_woken(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host();
     let stdio = Rc::new(FakeStdio::new(""));
@@ -345,9 +392,8 @@ fn a_sandbox_that_hibernates_meanwhile_is_told_and_not_woken() {
     assert_eq!(world.printed(&id, "echo up"), "up\n");
 }
 
-#[test]
-fn commands_run_side_by_side() {
-    let world = World::new();
+fn commands_run_side_by_side(agent: Agent) {
+    let world = World::of(agent);
     let ids = [world.boot(), world.boot()];
     std::thread::scope(|scope| {
         for turn in 0..6 {
@@ -366,18 +412,21 @@ fn commands_run_side_by_side() {
         assert_eq!(world.printed(id, "ls -A /tmp | wc -l"), "1\n");
     }
     world.wait_until(|fake| fake.requests().iter().all(|request| request.status.is_some()));
-    assert!(world.asked("client/join") >= 16);
+    if agent == Agent::Pitcher {
+        assert!(world.asked("client/join") >= 16);
+    }
 }
 
-#[test]
-fn a_sandbox_does_not_hibernate_under_a_command() {
-    let world = World::new();
+fn a_sandbox_does_not_hibernate_under_a_command(agent: Agent) {
+    let world = World::of(agent);
     let host = world.host();
     let mut wanted = crate::world::options();
     wanted.options = vec![pcoder_sdk::Setting::new("hibernation-timeout-seconds", "12")];
     let id = CodeSandbox.boot(host.provider(), wanted).unwrap().id;
     assert_eq!(world.printed(&id, "sleep 16; echo awake"), "awake\n");
-    assert!(world.asked("system/update") >= 1);
+    if agent == Agent::Pitcher {
+        assert!(world.asked("system/update") >= 1);
+    }
     let starts = world.fake.requests().into_iter().filter(|request| request.operation == "vm.start");
     let asked: Vec<_> = starts.map(|start| start.body.unwrap().to_string()).collect();
     assert_eq!(asked, [r#"{"hibernation_timeout_seconds":12}"#, "{}"], "it was not started again");

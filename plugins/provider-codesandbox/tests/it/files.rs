@@ -1,9 +1,18 @@
-use pcoder_fake_codesandbox::Options;
+use pcoder_fake_codesandbox::{Agent, Options};
 use pcoder_sdk::{Provider as _, WriteOptions};
 use provider_codesandbox::CodeSandbox;
 
 use crate::host::RealHost;
-use crate::world::{World, code, failure};
+use crate::world::{World, code, failure, with_both_agents};
+
+with_both_agents! {
+    a_file_comes_back_byte_for_byte
+    a_file_may_be_larger_than_a_message
+    writing_in_place_keeps_the_file_and_atomic_writing_replaces_it
+    what_is_there_and_what_is_not_is_told_apart
+    the_home_is_where_the_user_says
+    a_connection_that_breaks_off_is_made_anew
+}
 
 fn read(host: &RealHost, id: &str, path: &str) -> pcoder_sdk::Result<Vec<u8>> {
     CodeSandbox.read_file(host.provider(), id, path)
@@ -23,9 +32,8 @@ fn write_atomic(
     CodeSandbox.write_file_atomic(host.provider(), id, path, content, options)
 }
 
-#[test]
-fn a_file_comes_back_byte_for_byte() {
-    let world = World::new();
+fn a_file_comes_back_byte_for_byte(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host();
     let content: Vec<u8> = (0..=255).collect();
@@ -49,9 +57,8 @@ fn a_file_comes_back_byte_for_byte() {
     assert_eq!(world.printed(&id, "ls -A ~/'x y'; ls -A ~ | grep -c pcoder || true"), "0\n", "nothing is left over");
 }
 
-#[test]
-fn a_file_may_be_larger_than_a_message() {
-    let world = World::with(Options { max_frame: (4 << 20) + 4096, ..Options::default() });
+fn a_file_may_be_larger_than_a_message(agent: Agent) {
+    let world = World::with(Options { agent, max_frame: (4 << 20) + 4096, ..Options::default() });
     let id = world.boot();
     let host = world.host();
     let content: Vec<u8> = (0..10_485_761_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
@@ -62,9 +69,8 @@ fn a_file_may_be_larger_than_a_message() {
     assert_eq!(world.printed(&id, "stat -c '%a %s' ~/'a b'; ls -A /tmp | wc -l"), "640 10485760\n1\n");
 }
 
-#[test]
-fn writing_in_place_keeps_the_file_and_atomic_writing_replaces_it() {
-    let world = World::new();
+fn writing_in_place_keeps_the_file_and_atomic_writing_replaces_it(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host();
     world.printed(&id, "echo old >~/real; ln -s real ~/link; chmod 640 ~/real");
@@ -74,9 +80,8 @@ fn writing_in_place_keeps_the_file_and_atomic_writing_replaces_it() {
     assert_eq!(world.printed(&id, "cat ~/real ~/link; test -L ~/link || echo file"), "newotherfile\n");
 }
 
-#[test]
-fn what_is_there_and_what_is_not_is_told_apart() {
-    let world = World::new();
+fn what_is_there_and_what_is_not_is_told_apart(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host();
     let exists = |path: &str| CodeSandbox.file_exists(host.provider(), &id, path).unwrap();
@@ -116,9 +121,8 @@ fn what_is_there_and_what_is_not_is_told_apart() {
     assert!(!exists("~/d"));
 }
 
-#[test]
-fn the_home_is_where_the_user_says() {
-    let world = World::new();
+fn the_home_is_where_the_user_says(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host().set("home", "/root");
     write(&host, &id, "~/x", b"x", WriteOptions::plain()).unwrap();
@@ -151,13 +155,16 @@ fn errors_of_the_agent_have_their_codes() {
     assert_eq!(world.printed(&id, "cat ~/x; ls -A ~"), "xx\n", "the old file is whole and nothing is beside it");
 }
 
-#[test]
-fn a_connection_that_breaks_off_is_made_anew() {
-    let world = World::new();
+fn a_connection_that_breaks_off_is_made_anew(agent: Agent) {
+    let world = World::of(agent);
     let id = world.boot();
     let host = world.host();
-    for method in ["client/join", "fs/mkdir", "shell/create", "fs/writeFile", "fs/stat", "fs/rename"] {
-        for what in ["drop-before", "drop-after", "close:1001"] {
+    let methods: &[&str] = match agent {
+        Agent::Pitcher => &["client/join", "fs/mkdir", "shell/create", "fs/writeFile", "fs/stat", "fs/rename"],
+        _ => &["pint.execs.post", "pint.execs.io.post", "pint.execs.io.get", "pint.execs.delete"],
+    };
+    for method in methods {
+        for what in ["drop-before", "drop-after", if agent == Agent::Pitcher { "close:1001" } else { "cut:0" }] {
             world.fault(&format!("{method}={what}"));
             let options = WriteOptions::plain().with_parents().with_mode(0o600);
             write_atomic(&host, &id, "~/d/x", what.as_bytes(), options)
@@ -166,6 +173,8 @@ fn a_connection_that_breaks_off_is_made_anew() {
             world.fake.faults().clear();
         }
     }
-    world.fault("fs/readFile=drop-before,times=9");
+    assert_eq!(world.printed(&id, "ls -A ~/d"), "x\n", "nothing is beside it");
+    let reads = if agent == Agent::Pitcher { "fs/readFile" } else { "pint.execs.post" };
+    world.fault(&format!("{reads}=drop-before,times=9"));
     assert_eq!(code(read(&host, &id, "~/d/x")), "unavailable");
 }

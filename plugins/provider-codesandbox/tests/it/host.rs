@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use pcoder_sdk::host::{
     Clock, Files, Http, Input, Log, Process, ProviderHost, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket,
     WebSockets,
 };
-use pcoder_sdk::http::{Arriving, Request, Response};
+use pcoder_sdk::http::{Arriving, Body, Request, Response};
 use pcoder_sdk::{
     CommandSpec, Endpoint, Entry, Error, ExitStatus, Level, Message, Output, Result, Setting, WriteOptions, code,
 };
@@ -33,6 +34,8 @@ pub(crate) struct RealHost {
     patience: Duration,
     /// Where WebSockets may lead; anywhere without.
     allowed: Option<String>,
+    /// Where requests may not lead.
+    denied: Option<String>,
     /// The plugin's own files.
     state: RefCell<BTreeMap<String, Vec<u8>>>,
     shared: Rc<Shared>,
@@ -71,6 +74,7 @@ impl RealHost {
             begun: Instant::now(),
             patience: Duration::from_secs(30),
             allowed: None,
+            denied: None,
             state: RefCell::default(),
             shared: Rc::default(),
         };
@@ -99,6 +103,11 @@ impl RealHost {
 
     pub(crate) fn allow(mut self, address: &str) -> Self {
         self.allowed = Some(address.to_owned());
+        self
+    }
+
+    pub(crate) fn deny(mut self, address: &str) -> Self {
+        self.denied = Some(address.to_owned());
         self
     }
 
@@ -139,14 +148,81 @@ fn memmem(content: &[u8], needle: &[u8]) -> Option<usize> {
 
 impl Http for RealHost {
     fn send(&self, request: &Request) -> Result<Response> {
-        let failed = |error: ureq::Error| {
-            let code = if matches!(error, ureq::Error::Timeout(_)) { code::TIMEOUT } else { code::NETWORK };
-            Error::new(code, "http.send", error.to_string())
-        };
+        let mut response = self.ask(request, Some(self.patience))?;
+        let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec().map_err(not_sent)?;
+        Ok(Response { status: response.status().as_u16(), headers: headers_of(&response), body })
+    }
+
+    fn open(&self, request: &Request) -> Result<Arriving> {
+        let response = self.ask(request, None)?;
+        let (status, headers) = (response.status().as_u16(), headers_of(&response));
+        let (sender, pieces) = mpsc::channel();
+        let waiter = std::thread::current();
+        let mut reader = response.into_body().into_reader();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let piece = match reader.read(&mut buffer) {
+                    Ok(0) => break,
+                    piece => piece.map(|count| buffer[..count].to_vec()),
+                };
+                let broken = piece.is_err();
+                if sender.send(piece).is_err() || broken {
+                    break;
+                }
+                waiter.unpark();
+            }
+            drop(sender);
+            waiter.unpark();
+        });
+        Ok(Arriving { status, headers, body: Body::fed_by(pieces) })
+    }
+
+    fn wait(
+        &self,
+        bodies: &mut [&mut Body],
+        mut input: Option<&mut Input<'_>>,
+        terminal: Option<Stdio<'_>>,
+        longest: Duration,
+    ) {
+        let until = Instant::now() + longest;
+        let size = || terminal.and_then(Stdio::terminal).map(|size| (size.columns, size.rows));
+        let before = size();
+        while Instant::now() < until && !bodies.iter_mut().any(|body| body.is_ready()) {
+            if let Some(hook) = self.shared.hook.borrow_mut().as_mut() {
+                hook();
+            }
+            if input.as_mut().is_some_and(|input| input.is_ready()) || size() != before {
+                return;
+            }
+            // Whoever reads a body ends it. What tests feed tells nobody.
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+fn not_sent(error: ureq::Error) -> Error {
+    let code = if matches!(error, ureq::Error::Timeout(_)) { code::TIMEOUT } else { code::NETWORK };
+    Error::new(code, "http.send", error.to_string())
+}
+
+fn headers_of(response: &ureq::http::Response<ureq::Body>) -> Vec<(String, String)> {
+    let headers = response.headers().iter();
+    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}
+
+impl RealHost {
+    /// Sends a request with its placeholders filled; with a time for the whole, or without.
+    fn ask(&self, request: &Request, time: Option<Duration>) -> Result<ureq::http::Response<ureq::Body>> {
+        let denied = self.denied.as_ref().is_some_and(|denied| request.url.starts_with(denied.as_str()));
+        if denied {
+            return Err(Error::new(code::DENIED, "http.send", "this plugin was not granted the address"));
+        }
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_global(Some(self.patience))
+            .timeout_global(time)
+            .timeout_recv_response(Some(self.patience))
             .build();
         let mut builder = ureq::http::Request::builder().method(request.method.as_str()).uri(&request.url);
         for (name, value) in &request.headers {
@@ -155,19 +231,9 @@ impl Http for RealHost {
         let agent = ureq::Agent::new_with_config(config);
         let sent = match request.body.is_empty() {
             true => agent.run(builder.body(()).unwrap()),
-            false => agent.run(builder.body(request.body.clone()).unwrap()),
+            false => agent.run(builder.body(self.shared.fill(&request.body)).unwrap()),
         };
-        let mut response = sent.map_err(failed)?;
-        let headers = response.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-        let status = response.status().as_u16();
-        let body = response.body_mut().read_to_vec().map_err(failed)?;
-        Ok(Response { status, headers, body })
-    }
-
-    fn open(&self, request: &Request) -> Result<Arriving> {
-        let Response { status, headers, body } = self.send(request)?;
-        Ok(Arriving { status, headers, body: Box::new(std::io::Cursor::new(body)) })
+        sent.map_err(not_sent)
     }
 }
 

@@ -5,11 +5,18 @@ use pcoder_sdk::{Provider as _, Setting};
 use provider_codesandbox::CodeSandbox;
 use serde_json::{Value, json};
 
-use crate::world::{World, code, failure, options};
+use crate::world::{World, code, failure, options, with_both_agents};
 
-#[test]
-fn a_sandbox_boots_stops_resumes_and_ends() {
-    let world = World::new();
+with_both_agents! {
+    a_sandbox_boots_stops_resumes_and_ends
+    a_fresh_boot_is_ready_when_its_set_up_is_over
+    a_set_up_that_fails_names_its_step
+    a_copy_has_the_files_and_a_life_of_its_own
+    a_port_has_an_address_and_a_token_where_it_is_private
+}
+
+fn a_sandbox_boots_stops_resumes_and_ends(agent: Agent) {
+    let world = World::of(agent);
     let host = world.host();
     let mut wanted = options();
     wanted.name = Some("fix the tests".to_owned());
@@ -70,12 +77,11 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
     assert_eq!(world.fake.requests(), []);
 }
 
-#[test]
-fn a_fresh_boot_is_ready_when_its_set_up_is_over() {
+fn a_fresh_boot_is_ready_when_its_set_up_is_over(agent: Agent) {
     for late_setup in [false, true] {
         let step = |name: &str, command: &str| SetupStep { name: name.to_owned(), command: command.to_owned() };
         let setup = vec![step("first", "echo 1 >>steps"), step("second", "sleep 1; echo 2 >>steps")];
-        let world = World::with(Options { setup, late_setup, ..Options::default() });
+        let world = World::with(Options { agent, setup, late_setup, ..Options::default() });
         let id = world.boot();
         // The stand-in tells late, too, that the fork's set-up is over.
         world.printed(&id, "sleep 0.5");
@@ -87,13 +93,12 @@ fn a_fresh_boot_is_ready_when_its_set_up_is_over() {
     }
 }
 
-#[test]
-fn a_set_up_that_fails_names_its_step() {
+fn a_set_up_that_fails_names_its_step(agent: Agent) {
     let setup = vec![
         SetupStep { name: "good".to_owned(), command: "true".to_owned() },
         SetupStep { name: "install".to_owned(), command: "exit 3".to_owned() },
     ];
-    let world = World::with(Options { setup, ..Options::default() });
+    let world = World::with(Options { agent, setup, ..Options::default() });
     let id = world.boot();
     world.shutdown(&id);
     let host = world.host();
@@ -175,9 +180,8 @@ fn only_ours_are_listed_and_all_pages_of_them() {
     assert!(listed.iter().any(|it| it.details.contains(&Setting::new("title", "t"))));
 }
 
-#[test]
-fn a_copy_has_the_files_and_a_life_of_its_own() {
-    let world = World::new();
+fn a_copy_has_the_files_and_a_life_of_its_own(agent: Agent) {
+    let world = World::of(agent);
     let host = world.host();
     let id = world.boot();
     world.printed(&id, "echo one >~/x");
@@ -189,9 +193,8 @@ fn a_copy_has_the_files_and_a_life_of_its_own() {
     assert_eq!(world.printed(&id, "cat ~/x"), "two\n");
 }
 
-#[test]
-fn a_port_has_an_address_and_a_token_where_it_is_private() {
-    let world = World::new();
+fn a_port_has_an_address_and_a_token_where_it_is_private(agent: Agent) {
+    let world = World::of(agent);
     let host = world.host();
     let id = world.boot();
     let url = CodeSandbox.expose(host.provider(), &id, 8080).unwrap();
@@ -329,13 +332,40 @@ fn a_wrong_key_says_where_it_is_set() {
 }
 
 #[test]
-fn a_sandbox_with_the_other_agent_alone_is_told_apart() {
-    let world = World::with(Options { agent: Agent::Pint, ..Options::default() });
-    world.fault("vm.start=missing:pitcher_url");
-    let host = world.host();
-    let error = failure(CodeSandbox.boot(host.provider(), options()));
-    assert_eq!(error.code, "unsupported", "{error:?}");
-    assert_eq!(world.fake.sandboxes(), []);
+fn pitcher_is_taken_where_both_are_there_and_pint_where_it_is_not() {
+    let world = World::of(Agent::Pint);
+    let id = world.boot();
+    assert_eq!(world.printed(&id, "echo up"), "up\n");
+    let of_pint = |world: &World| world.operations().iter().filter(|it| it.starts_with("pint.")).count();
+    assert_eq!(of_pint(&world), 0);
+    // It says that it has both, and nobody is there.
+    world.fault("connect=503,times=9");
+    assert_eq!(world.printed(&id, "echo up"), "up\n");
+    assert_ne!(of_pint(&world), 0);
+    // What the user does not allow is told, and no way around it is taken.
+    let host = world.host().allow("wss://elsewhere.example/");
+    assert_eq!(code(CodeSandbox.read_file(host.provider(), &id, "~/x")), "denied");
+}
+
+#[test]
+fn a_boot_that_fails_over_pint_leaves_nothing() {
+    for (fault, expected) in [
+        ("vm.start=missing:pint_url", "server"),
+        ("vm.start=null:pint_token", "server"),
+        ("pint.setup-tasks.get=500,times=9", "server"),
+        ("pint.setup-tasks.get=503,times=9", "unavailable"),
+        ("pint.setup-tasks.get=401", "unauthenticated"),
+        ("pint.setup-tasks.get=missing:setupTasks", "server"),
+        ("pint.setup-tasks.get=truncated,times=9", "server"),
+        ("pint.setup-tasks.get=drop-before,times=9", "unavailable"),
+    ] {
+        let world = World::of(Agent::PintAlone);
+        world.fault(fault);
+        let host = world.host();
+        let error = CodeSandbox.boot(host.provider(), options()).expect_err(fault);
+        assert_eq!((error.code.as_str(), error.operation.as_str()), (expected, "provider.boot"), "{fault}: {error:?}");
+        assert_eq!(world.fake.sandboxes(), [], "{fault}");
+    }
 }
 
 #[test]

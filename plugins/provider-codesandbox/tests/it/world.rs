@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pcoder_fake_codesandbox::{FakeCodeSandbox, Fault, Options};
+use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox, Fault, Options};
 use pcoder_sdk::http::Request;
 use pcoder_sdk::testing::FakeStdio;
 use pcoder_sdk::{BootOptions, CommandSpec, Error, ExitStatus, Output, Provider as _, Result};
@@ -11,6 +11,19 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::host::RealHost;
+
+/// Makes a test of each agent out of a function of one: what sandboxes do is the same, whichever they have.
+macro_rules! with_both_agents {
+    ($($name:ident)+) => {
+        mod pitcher {
+            $(#[test] fn $name() { super::$name(pcoder_fake_codesandbox::Agent::Pitcher) })+
+        }
+        mod pint {
+            $(#[test] fn $name() { super::$name(pcoder_fake_codesandbox::Agent::PintAlone) })+
+        }
+    };
+}
+pub(crate) use with_both_agents;
 
 /// The service, running.
 pub(crate) struct World {
@@ -22,6 +35,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
+    }
+
+    /// One whose sandboxes have this agent.
+    pub(crate) fn of(agent: Agent) -> Self {
+        Self::with(Options { agent, ..Options::default() })
     }
 
     pub(crate) fn with(options: Options) -> Self {

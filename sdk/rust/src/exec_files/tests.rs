@@ -120,7 +120,7 @@ fn modes_and_folders() {
     files.create_directory("~/p/q", Some(0o700)).unwrap();
     assert_eq!(shell.mode("p/q"), 0o700);
     let error = files.write("~/missing/f", b"", plain()).unwrap_err();
-    assert_eq!((error.code.as_str(), error.subject.as_deref()), ("io", Some("~/missing/f")));
+    assert_eq!((error.code.as_str(), error.subject.as_deref()), ("not-found", Some("~/missing/f")));
 }
 
 #[test]

@@ -15,12 +15,12 @@ use super::{
 use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, settings, ssh, stdio, target, websocket};
 use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::host::wasi::io::error::Error as StreamFailure;
-use crate::bindings::host::wasi::io::poll::poll;
+use crate::bindings::host::wasi::io::poll::{Pollable, poll};
 pub(crate) use crate::bindings::host::wasi::io::streams::InputStream;
 use crate::bindings::host::wasi::io::streams::{OutputStream, StreamError};
 use crate::bindings::host::wasi::random::random;
 use crate::error::Result;
-use crate::http::{Arriving, Request, Response};
+use crate::http::{Arriving, Body, Request, Response};
 use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, WriteOptions};
 
 /// The host that a component runs in.
@@ -167,14 +167,24 @@ impl WebSocket for websocket::Connection {
     }
 
     fn wait(&self, input: Option<&mut Awaited<'_>>, terminal: Option<Stdio<'_>>, longest: Duration) {
-        let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
-        let mut awaited = vec![self.subscribe(), monotonic_clock::subscribe_duration(nanoseconds)];
-        if let Some(Awaited(Source::Host(stream, _))) = input {
-            awaited.push(stream.subscribe());
-        }
-        awaited.extend(terminal.and_then(Stdio::resource).map(stdio::Stdio::subscribe_resize));
-        poll(&awaited.iter().collect::<Vec<_>>());
+        wait_for(vec![self.subscribe()], input, terminal, longest);
     }
+}
+
+/// Waits until one of these is ready, or the input or the terminal, or until the time is over.
+fn wait_for(
+    mut awaited: Vec<Pollable>,
+    input: Option<&mut Awaited<'_>>,
+    terminal: Option<Stdio<'_>>,
+    longest: Duration,
+) {
+    let nanoseconds = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+    awaited.push(monotonic_clock::subscribe_duration(nanoseconds));
+    if let Some(Awaited(Source::Host(stream, _))) = input {
+        awaited.push(stream.subscribe());
+    }
+    awaited.extend(terminal.and_then(Stdio::resource).map(stdio::Stdio::subscribe_resize));
+    poll(&awaited.iter().collect::<Vec<_>>());
 }
 
 impl Http for Host {
@@ -184,6 +194,16 @@ impl Http for Host {
 
     fn open(&self, request: &Request) -> Result<Arriving> {
         crate::http::wasi::open(request)
+    }
+
+    fn wait(
+        &self,
+        bodies: &mut [&mut Body],
+        input: Option<&mut Awaited<'_>>,
+        terminal: Option<Stdio<'_>>,
+        longest: Duration,
+    ) {
+        wait_for(bodies.iter().filter_map(|body| body.subscribe()).collect(), input, terminal, longest);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One request through `wasi:http`.
 
-use super::{Arriving, Request, Response};
+use super::{Arriving, Body as Arrived, Request, Response};
 use crate::bindings::host::wasi::http::outgoing_handler;
 use crate::bindings::host::wasi::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
@@ -29,24 +29,18 @@ pub(crate) fn open(request: &Request) -> Result<Arriving> {
     let opened = begin(request).and_then(|(response, unsent)| {
         let (status, headers) = (response.status(), headers_of(&response));
         let (stream, body) = body_of(&response)?;
-        let body = Box::new(Body { stream, _body: body, _response: response, _unsent: unsent });
+        let body = Arrived::of_host(Body { stream, _body: body, _response: response, _unsent: unsent });
         Ok(Arriving { status, headers, body })
     });
     opened.map_err(|error| error.subject(address_of(&request.url)))
 }
 
 /// A body that is read while it arrives. What is not dropped before it is over comes behind what is.
-struct Body {
-    stream: InputStream,
+pub(crate) struct Body {
+    pub(crate) stream: InputStream,
     _body: IncomingBody,
     _response: IncomingResponse,
     _unsent: Option<OutgoingBody>,
-}
-
-impl std::io::Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        crate::host::real::read(&self.stream, buffer)
-    }
 }
 
 fn begin(request: &Request) -> Result<(IncomingResponse, Option<OutgoingBody>)> {

@@ -1,16 +1,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::time::Duration;
 
 use super::calls::Call;
 use super::files::Tree;
 use crate::error::{Error, Result, code};
 use crate::host::{
-    AgentHost, Clock, CredentialsHost, Files, Http, Log, Process, ProcessManagerHost, ProviderHost, Random, Secrets,
-    Settings, Ssh, Stdio, Target, WebSocket, WebSockets,
+    AgentHost, Clock, CredentialsHost, Files, Http, Input, Log, Process, ProcessManagerHost, ProviderHost, Random,
+    Secrets, Settings, Ssh, Stdio, Target, WebSocket, WebSockets,
 };
-use crate::http::{Arriving, Request, Response};
+use crate::http::{Arriving, Body, Request, Response};
 use crate::path;
 use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Output, Setting, WriteOptions};
 
@@ -360,7 +359,14 @@ impl Http for FakeHost {
 
     fn open(&self, request: &Request) -> Result<Arriving> {
         let Response { status, headers, body } = self.send(request)?;
-        Ok(Arriving { status, headers, body: Box::new(io::Cursor::new(body)) })
+        Ok(Arriving { status, headers, body: Body::whole(body) })
+    }
+
+    /// What is there is there from the beginning, so only the time goes on.
+    fn wait(&self, bodies: &mut [&mut Body], input: Option<&mut Input<'_>>, _: Option<Stdio<'_>>, longest: Duration) {
+        if !bodies.iter_mut().any(|body| body.is_ready()) && !input.is_some_and(|input| input.is_ready()) {
+            self.now.set(self.now.get().saturating_add(longest));
+        }
     }
 }
 

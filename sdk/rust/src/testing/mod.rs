@@ -15,12 +15,14 @@
 //! SSH answer what the test put into [`FakeHost::answer`] and [`FakeHost::respond`]; without an answer they succeed with
 //! nothing. [`FakeHost::fail`] makes the next call of any operation fail. Every call is recorded, in order.
 
+mod arrivals;
 mod calls;
 mod fake;
 mod files;
 mod launch;
 mod stdio;
 
+pub(crate) use arrivals::Arrivals;
 pub use calls::Call;
 pub use fake::FakeHost;
 pub use launch::{launch, session};

@@ -74,6 +74,13 @@ impl Execs {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Whoever waits for output looks whether the sandbox is still there.
+    pub(crate) fn wake(&self) {
+        for exec in self.all().values() {
+            exec.changed.send_modify(|count| *count += 1);
+        }
+    }
+
     fn show(&self) -> Value {
         let mut all: Vec<_> = self.all().values().cloned().collect();
         all.sort_by_key(|exec| exec.number);
@@ -152,7 +159,7 @@ pub(super) async fn answer(caller: &Caller, call: &Call, rest: &str) -> Done {
             execs.changed.send_modify(|count| *count += 1);
             data(json!({"message": "Exec deleted successfully"}))
         }
-        ("GET", false, "io") => Ok(Answer::Events(events(output(known()?, call.last)))),
+        ("GET", false, "io") => Ok(Answer::Events(events(output(caller.clone(), known()?, call.last)))),
         ("POST", false, "io") => {
             let exec = known()?;
             let input = call.text("input")?;
@@ -265,8 +272,8 @@ async fn read(stream: Option<Box<dyn AsyncRead + Send + Unpin>>, exec: Arc<Exec>
     }
 }
 
-/// The output from a place on, to the end of the command.
-fn output(exec: Arc<Exec>, last: u64) -> impl Stream<Item = Value> {
+/// The output from a place on, to the end of the command or of the sandbox's run.
+fn output(caller: Caller, exec: Arc<Exec>, last: u64) -> impl Stream<Item = Value> {
     async_stream::stream! {
         let mut changed = exec.changed.subscribe();
         let mut next = usize::try_from(last).unwrap_or(usize::MAX);
@@ -281,7 +288,7 @@ fn output(exec: Arc<Exec>, last: u64) -> impl Stream<Item = Value> {
             for event in new {
                 yield event;
             }
-            if told || (ended && exec.state().events.len() <= next) {
+            if told || !caller.sandbox.running() || (ended && exec.state().events.len() <= next) {
                 return;
             }
             // The sender lives in `exec`.

@@ -4,6 +4,7 @@ mod execs;
 mod files;
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 pub(crate) use self::execs::Execs;
 use crate::cloud::{ApiError, Cloud};
 use crate::fault::What;
-use crate::options::Agent;
 use crate::pitcher::{Caller, ports};
 use crate::record::Recorded;
 use crate::rest;
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     let query = rest::form(uri.query().unwrap_or_default());
     let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let token = text(header::AUTHORIZATION).strip_prefix("Bearer ").or(find("token")).unwrap_or_default();
-    let sandbox = cloud.get(&id).filter(|_| cloud.options.agent == Agent::Pint);
+    let sandbox = cloud.get(&id).filter(|_| cloud.options.agent.has_pint());
     let access = sandbox.as_ref().and_then(|sandbox| sandbox.access(token));
     let call = Call {
         path: rest.strip_prefix("api/v1/").unwrap_or_default().to_owned(),
@@ -112,7 +112,13 @@ async fn handle(caller: &Caller, call: &Call, operation: &str) -> Response {
     }
     match done {
         Err(error) => refused(&error),
-        Ok(Answer::Events(body)) => ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response(),
+        Ok(Answer::Events(body)) => {
+            let body = match fault {
+                Some(What::Cut { events }) => cut(body, events),
+                _ => body,
+            };
+            ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+        }
         Ok(Answer::Data(status, mut data)) => {
             match &fault {
                 Some(What::Missing { field }) => rest::edit(&mut data, field, None),
@@ -127,6 +133,17 @@ async fn handle(caller: &Caller, call: &Call, operation: &str) -> Response {
             (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
     }
+}
+
+/// The stream breaks off behind this many events.
+fn cut(body: Body, events: usize) -> Body {
+    use futures_util::StreamExt as _;
+    let broken = futures_util::stream::once(async {
+        // What was told before is sent when there is nothing more for the moment.
+        tokio::task::yield_now().await;
+        Err(axum::Error::new(io::Error::from(io::ErrorKind::BrokenPipe)))
+    });
+    Body::from_stream(body.into_data_stream().take(events).chain(broken))
 }
 
 /// An error, which here has no envelope.

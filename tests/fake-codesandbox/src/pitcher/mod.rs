@@ -139,6 +139,7 @@ impl Agent {
     /// Tells everybody that the sandbox hibernates, and cuts the connections. Shells stay.
     pub(crate) fn hibernating(&self) {
         self.notify("system/hibernate", &wire::value(json!({})));
+        self.execs.wake();
         self.close(1001, "Hibernated");
     }
 

@@ -123,7 +123,7 @@ fn show(sandbox: &Sandbox, pint: bool) -> Value {
 }
 
 fn pint(cloud: &Cloud) -> bool {
-    cloud.options.agent == crate::options::Agent::Pint
+    cloud.options.agent.has_pint()
 }
 
 fn list(cloud: &Cloud, call: &Call) -> Done {

@@ -111,6 +111,35 @@ async fn a_command_waits_to_be_run_and_is_stopped() {
 }
 
 #[tokio::test]
+async fn output_that_breaks_off_goes_on_from_where_it_was() {
+    let fake = start(Options { agent: Kind::PintAlone, ..options() }).await;
+    let id = fork(&fake).await;
+    let started = boot(&fake, &id, json!({})).await;
+    assert_eq!((started.get("pitcher_url"), &started["vm_agent_type"]), (None, &json!("pint")));
+    let text = |field: &str| started[field].as_str().unwrap().to_owned();
+    let pint = Pint { url: text("pint_url"), token: text("pint_token") };
+    let exec =
+        pint.send("POST", "execs", json!({"command": "sh", "args": ["-c", "echo a; sleep 0.2; echo b"]})).await.1;
+    let path = format!("execs/{}/io", exec["id"].as_str().unwrap());
+    fake.faults().push("pint.execs.io.get=cut:1".parse().unwrap());
+    let url = format!("{}/api/v1/{path}", pint.url);
+    let mut cut = http().get(&url).bearer_auth(&pint.token).send().await.unwrap();
+    let first = cut.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"data: "));
+    assert!(cut.chunk().await.is_err());
+    let rest = pint.events(&format!("{path}?lastSequence=1")).await;
+    assert_eq!((&rest[0]["output"], &rest.last().unwrap()["exitCode"]), (&json!("b\n"), &json!(0)));
+    // Hibernating ends what streams.
+    let exec = pint.send("POST", "execs", json!({"command": "sleep", "args": ["1000"]})).await.1;
+    let path = format!("execs/{}/io", exec["id"].as_str().unwrap());
+    let hibernated = http().post(format!("{}/vm/{id}/hibernate", fake.base_url())).bearer_auth("csb_v1_fake").send();
+    let (events, hibernated) = tokio::join!(pint.text("GET", &path, Value::Null), hibernated);
+    // The stream may have come too late to see it.
+    assert!(matches!((events.0, events.1.as_str()), (200, "") | (401, _)), "{events:?}");
+    assert_eq!(hibernated.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn changes_are_streamed() {
     use futures_util::StreamExt as _;
     let fake =
