@@ -78,6 +78,17 @@ pub(crate) async fn pass_on(control: Control, in_terminal: bool) {
 pub(crate) fn cancelled_by_user() -> CancellationToken {
     let token = CancellationToken::new();
     let theirs = token.clone();
+    tokio::spawn(async move {
+        wait_for_end().await;
+        theirs.cancel();
+    });
+    token
+}
+
+/// The same for all that this process still does: the second time it ends at once.
+pub(crate) fn process_cancelled_by_user() -> CancellationToken {
+    let token = CancellationToken::new();
+    let theirs = token.clone();
     tokio::spawn(once_and_again(move || theirs.cancel()));
     token
 }
@@ -87,9 +98,13 @@ pub(crate) fn cancelled_by_user() -> CancellationToken {
 pub(crate) async fn once_and_again(end: impl FnOnce()) -> Infallible {
     wait_for_end().await;
     end();
-    tokio::time::sleep(NOTICE).await;
-    note("Stopping. Ctrl-C stops at once, and leaves what is under way as it is.");
-    wait_for_end().await;
+    tokio::select! {
+        () = wait_for_end() => {}
+        () = tokio::time::sleep(NOTICE) => {
+            note("Stopping. Ctrl-C stops at once, and leaves what is under way as it is.");
+            wait_for_end().await;
+        }
+    }
     std::process::exit(i32::from(exit::CANCELLED))
 }
 

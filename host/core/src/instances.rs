@@ -128,14 +128,30 @@ impl Provider<'_> {
             result = &mut making => return result,
             () = self.cancel.cancelled() => {}
         }
-        let Ok(made) = tokio::time::timeout(STOPPING, &mut making).await else {
-            last.cancel();
-            drop(making.await);
-            let list = format!("`pcoder instance list --provider {}` shows whether one was left", self.name);
-            return Err(cancelled().hint(list));
+        let (made, in_time) = match tokio::time::timeout(STOPPING, &mut making).await {
+            Ok(made) => (made, true),
+            Err(_) => {
+                last.cancel();
+                (making.await, false)
+            }
         };
-        // One that failed has left nothing.
-        let Ok(instance) = made else { return Err(cancelled()) };
+        let instance = match made {
+            Ok(instance) => instance,
+            // One that failed by itself has left nothing, or says what.
+            Err(error) if in_time => {
+                let message = format!("it was stopped, and failed meanwhile: {}", error.message);
+                let told = Error::new(code::CANCELLED, operation, message);
+                let told = told.subject(error.subject.as_deref().unwrap_or(&self.name));
+                return Err(match &error.hint {
+                    Some(hint) => told.hint(hint.clone()),
+                    None => told,
+                });
+            }
+            Err(_) => {
+                let list = format!("`pcoder instance list --provider {}` shows whether one was left", self.name);
+                return Err(cancelled().hint(list));
+            }
+        };
         match self.terminate(&instance.id).await {
             Ok(()) => Err(cancelled()),
             Err(error) => {

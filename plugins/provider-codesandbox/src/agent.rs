@@ -157,7 +157,15 @@ impl<'a> Agent<'a> {
         either!(self, agent => agent.read_file(path))
     }
 
-    /// Writes a file of at most [`pitcher::FRAME`] bytes in place.
+    /// The most content that goes to the agent at once.
+    pub(crate) fn piece(&self) -> usize {
+        match self {
+            Self::Pitcher(_) => pitcher::FRAME,
+            Self::Pint(_) => pint::PIECE,
+        }
+    }
+
+    /// Writes a file of at most [`Agent::piece`] bytes in place.
     pub(crate) fn write_file(&mut self, path: &str, content: &[u8]) -> Result<()> {
         either!(self, agent => agent.write_file(path, content))
     }

@@ -1,6 +1,6 @@
 //! Running commands: over `exec`, over `exec/sse` while it writes, or over the SSH gateway.
 
-use std::io::{Read as _, Write};
+use std::io::{ErrorKind, Read as _, Write};
 
 use pcoder_sdk::exec_files::ExecFiles;
 use pcoder_sdk::host::{ProviderHost, Stdio};
@@ -19,6 +19,10 @@ const INLINE: usize = 64 << 10;
 
 /// Input over this goes over the gateway, as one stream instead of a request for each piece.
 const STREAMED: u64 = 1 << 20;
+
+/// How a command ends for its user when nobody reads its output any more: as if a pipe had ended it. Whether it goes on
+/// behind the connection, which ends, is the service's.
+const NOBODY_READS: ExitStatus = ExitStatus::Signaled(13);
 
 /// Runs commands on one instance.
 #[derive(Clone, Copy)]
@@ -162,12 +166,15 @@ impl<'a> Exec<'a> {
                 Some(Event::Stdout(text)) => match out.decode(&text) {
                     Some(bytes) => {
                         heard.push('.');
-                        stdout.write_all(&bytes).map_err(closed)?;
+                        if !taken(stdout.write_all(&bytes))? {
+                            return Ok(Some(NOBODY_READS));
+                        }
                     }
                     None => return Err(self.not_ours(ended.unwrap_or(0), &said)),
                 },
                 Some(Event::Stderr(text)) => match err.decode(&text) {
-                    Some(bytes) => stderr.write_all(&bytes).map_err(closed)?,
+                    Some(bytes) if taken(stderr.write_all(&bytes))? => {}
+                    Some(_) => return Ok(Some(NOBODY_READS)),
                     // Not the line's: the shell's own words, before or instead of it.
                     None => said.push_str(&text),
                 },
@@ -226,8 +233,12 @@ fn not_reached(error: &Error) -> bool {
     error.operation == "ssh.connect" || error.operation == "net.connect"
 }
 
-fn closed(error: std::io::Error) -> Error {
-    Error::new(code::IO, OPERATION, error.to_string())
+/// Whether somebody took the output.
+fn taken(result: std::io::Result<()>) -> Result<bool> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true).map_err(|error| Error::new(code::IO, OPERATION, error.to_string())),
+    }
 }
 
 fn one_line(text: &str) -> String {

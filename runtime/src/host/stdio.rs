@@ -1,13 +1,16 @@
 //! `stdio`: a command's streams as something to hand on.
 
-use std::io::{IsTerminal as _, PipeReader, PipeWriter};
+use std::io::{ErrorKind, IsTerminal as _, PipeReader, PipeWriter};
 use std::process::Stdio as Handle;
 
+use tokio_util::bytes::Bytes;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::pipe::{
     AsyncReadStream, AsyncWriteStream, ClosedInputStream, MemoryInputPipe, SinkOutputStream,
 };
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, subscribe};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, DynPollable, OutputStream, Pollable, StreamError, StreamResult, subscribe,
+};
 
 use super::ends::{Ends, Sizes};
 use crate::bindings::host::pcoder::plugin::stdio::{Host, HostStdio, TerminalSize};
@@ -246,10 +249,53 @@ fn output_stream(
     own: impl tokio::io::AsyncWrite + Send + Unpin + 'static,
 ) -> Result<DynOutputStream, WitError> {
     Ok(match output {
-        Output::Inherit => Box::new(AsyncWriteStream::new(BUFFER, own)),
+        Output::Inherit => Box::new(Leaving(AsyncWriteStream::new(BUFFER, own))),
         Output::Null => Box::new(SinkOutputStream),
-        Output::Pipe(pipe) => Box::new(AsyncWriteStream::new(BUFFER, pipe_writer(pipe)?)),
+        Output::Pipe(pipe) => Box::new(Leaving(AsyncWriteStream::new(BUFFER, pipe_writer(pipe)?))),
     })
+}
+
+/// A stream whose reader may leave. To a guest that is the stream's end, and not a failure that it cannot tell from
+/// others.
+struct Leaving(AsyncWriteStream);
+
+impl Leaving {
+    fn told<T>(result: StreamResult<T>) -> StreamResult<T> {
+        result.map_err(|error| match error {
+            StreamError::LastOperationFailed(inner)
+                if inner.downcast_ref::<std::io::Error>().is_some_and(|it| it.kind() == ErrorKind::BrokenPipe) =>
+            {
+                StreamError::Closed
+            }
+            other => other,
+        })
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Leaving {
+    async fn ready(&mut self) {
+        self.0.ready().await;
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for Leaving {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        Self::told(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Self::told(self.0.flush())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Self::told(self.0.check_write())
+    }
+
+    async fn cancel(&mut self) {
+        self.0.cancel().await;
+    }
 }
 
 /// The async side of a pipe's reading end.

@@ -1,8 +1,8 @@
 //! Files of an instance by running commands on it, for backends that have nothing better.
 //!
-//! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `chown`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and a function that
-//! runs a command with its input and output in memory. Content is read as base64, so that a backend which treats output
-//! as text does no harm, and written through standard input, or as base64 arguments where there is none.
+//! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `chown`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and
+//! a function that runs a command with its input and output in memory. Content is read as base64, so that a backend which
+//! treats output as text does no harm, and written through standard input, or as base64 arguments where there is none.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -106,7 +106,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             None => format!(": > {file}"),
         };
         let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create} || exit", parents(path, &options)?);
-        let give = chown(OPERATION, &options, &file)?;
+        let give = chown(OPERATION, &options, "", &file)?;
         let finish = format!("{give}{}{}", chmod(options.mode, &file, ""), check_size(&file, content));
         self.pour(OPERATION, path, content, &Way { prepare, file, finish, keeps_name: false })
     }
@@ -123,7 +123,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             parents(path, &options)?
         );
         // `mktemp` makes private files; without a mode it gets what a new file has.
-        let give = chown(OPERATION, &options, "\"$t\"")?;
+        let give = chown(OPERATION, &options, "-h", "\"$t\"")?;
         let modes = chmod(options.mode, "\"$t\"", "=rw");
         let finish = format!("{give}{modes}{}; mv -f \"$t\" {file}", check_size("\"$t\"", content));
         self.pour(OPERATION, path, content, &Way { prepare, file: "\"$t\"".to_owned(), finish, keeps_name: true })
@@ -244,10 +244,10 @@ fn check_size(file: &str, content: &[u8]) -> String {
     format!("[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}", printed_size(content))
 }
 
-/// Before the mode: a file that changes hands loses its setuid bits.
-fn chown(operation: &str, options: &WriteOptions, file: &str) -> Result<String> {
+/// Before the mode: a file that changes hands loses its setuid bits. With `-h` it is never a link's target that does.
+fn chown(operation: &str, options: &WriteOptions, how: &str, file: &str) -> Result<String> {
     let owner = options.chown_operand(operation)?;
-    Ok(owner.map(|owner| format!("chown {} {file} || exit; ", quote(owner))).unwrap_or_default())
+    Ok(owner.map(|owner| format!("chown {how} {} {file} || exit; ", quote(owner))).unwrap_or_default())
 }
 
 fn chmod(mode: Option<u32>, file: &str, without: &str) -> String {

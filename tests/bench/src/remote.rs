@@ -70,7 +70,8 @@ impl Pcoder<'_> {
     fn boots(&self, count: usize) -> Result<(Duration, u64), Failure> {
         let count = count.to_string();
         let started = Instant::now();
-        let mut child = self.command(&["instance", "boot", "--count", &count, "--json"]).stdout(Stdio::piped()).spawn()?;
+        let mut child =
+            self.command(&["instance", "boot", "--count", &count, "--json"]).stdout(Stdio::piped()).spawn()?;
         let mut peak = 0;
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -124,7 +125,8 @@ pub fn rows(pcoder: &Path, fake_morph: &Path) -> Result<Vec<Row>, Failure> {
         if output.status.success() { Ok(()) } else { Err(Failure::from("curl failed")) }
     };
     let (ours, theirs) = in_turn(ROUNDS, || pcoder.output(&exec).map(drop), curl)?;
-    let added = if ours > theirs { format!("{} added", show(ours - theirs)) } else { format!("{} less", show(theirs - ours)) };
+    let added =
+        if ours > theirs { format!("{} added", show(ours - theirs)) } else { format!("{} less", show(theirs - ours)) };
     let exec = Row {
         what: "`pcoder instance exec` of `true` on a stand-in for Morph, whole process".into(),
         ours: show(ours),

@@ -60,7 +60,7 @@ pub(crate) async fn instance(pcoder: &Pcoder, command: Instance) -> Result<ExitC
 
 /// The provider that was named, or the user's.
 pub(crate) async fn of<'a>(pcoder: &'a Pcoder, on: &OnProvider) -> Result<Provider<'a>, Error> {
-    provider(pcoder, on, signals::cancelled_by_user()).await
+    provider(pcoder, on, signals::process_cancelled_by_user()).await
 }
 
 async fn provider<'a>(pcoder: &'a Pcoder, on: &OnProvider, cancel: CancellationToken) -> Result<Provider<'a>, Error> {
@@ -95,7 +95,15 @@ async fn boot(pcoder: &Pcoder, arguments: InstanceBoot) -> Result<ExitCode, Erro
             Err(error) => failed.push(error),
         }
     }
+    // Somebody who stops this wants none of them. What cannot be ended is told below.
+    if failed.iter().any(|error| error.is(code::CANCELLED)) {
+        let ended = instances.iter().map(|instance| provider.terminate(&instance.id));
+        let ended = futures_util::future::join_all(ended).await;
+        instances = instances.into_iter().zip(ended).filter(|(_, ended)| ended.is_err()).map(|(it, _)| it).collect();
+    }
     drop(spinner);
+    // The one that says what to do about an instance that is left.
+    failed.sort_by_key(|error| error.hint.is_none());
     match failed.into_iter().next() {
         None => booted(&instances, json),
         Some(error) if instances.is_empty() => Err(error),

@@ -6,9 +6,6 @@ use pcoder_sdk::host::{Input, Piece};
 use super::failed;
 use super::place::Place;
 
-/// How much goes at once.
-const PIECE: usize = 1 << 20;
-
 /// The stream, and the shell that takes it in the sandbox.
 pub(super) struct Feeder<'a> {
     pub(super) input: Input<'a>,
@@ -37,7 +34,8 @@ impl<'a> Feeder<'a> {
         if !self.is_hungry() {
             return Ok(());
         }
-        match self.input.take(PIECE).map_err(|error| failed(&error))? {
+        // A message costs a round trip, so it is as large as one may be.
+        match self.input.take(place.agent.piece()).map_err(|error| failed(&error))? {
             Piece::Nothing => Ok(()),
             Piece::Bytes(bytes) => {
                 self.sent = Some(bytes);

@@ -1,7 +1,8 @@
 //! What runs in the sandbox for one command.
 //!
-//! A shell of the agent's is a terminal: it mixes standard output and standard error, and changes line ends. So a command
-//! without a terminal gets files for both, in a folder of its own that only its user reads:
+//! A shell of the agent pitcher is a terminal: it mixes standard output and standard error, and changes line ends. Streams
+//! of the agent Pint are text. So a command without a terminal gets files for both, in a folder of its own that only its
+//! user reads:
 //!
 //! | File | What it is |
 //! |---|---|
@@ -17,8 +18,9 @@
 //! | `parts` | pieces of an output that is too large for one message |
 //! | `pid`, `*.pid` | whom the guard ends |
 //!
-//! All of it needs nothing but a POSIX shell with `mkdir`, `rm`, `mv`, `cat`, `sleep` and `kill`. Following the files needs
-//! `tail`, `dd` and `base64`; without them the output comes when the command has ended.
+//! With pitcher all of it needs nothing but a POSIX shell with `mkdir`, `rm`, `mv`, `cat`, `sleep` and `kill`. Following the
+//! files needs `tail`, `dd` and `base64`; without them the output comes when the command has ended. Pint has no files of
+//! bytes, so with it those are needed, and `head`, `wc`, `mktemp` and `timeout`.
 
 use pcoder_sdk::{Argv, Command, CommandSpec, Error, Result, shell};
 

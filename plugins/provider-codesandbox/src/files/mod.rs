@@ -1,4 +1,5 @@
-//! Files of a sandbox: contents over the agent, modes by a command; with Pint all of it by commands. Everything here may be done twice without harm.
+//! Files of a sandbox: contents over the agent, modes by a command; with Pint all of it by commands. Everything here may
+//! be done twice without harm.
 
 pub(crate) mod transfer;
 

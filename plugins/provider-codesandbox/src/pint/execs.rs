@@ -18,8 +18,10 @@ use crate::rest::is_id;
 const HELPER: Duration = Duration::from_secs(300);
 /// How much of a stream is taken before somebody looks at it.
 const PIECE: usize = 1 << 20;
-/// How often a stream may end without having said anything new.
+/// How often in a row a stream may end soon without having said anything new.
 const SILENT: u32 = 3;
+/// What is between the agent and this may end a stream that says nothing; one that lived for so long was a good one.
+const LIVED: Duration = Duration::from_secs(5);
 /// How long a command waits for its input, in seconds.
 const FED: u32 = 60;
 /// What an input begins with.
@@ -43,8 +45,10 @@ pub(super) struct Exec {
     parser: Parser,
     /// The number of the last piece of output.
     last: i64,
-    /// How often the stream ended since it said something new.
+    /// How often the stream ended soon since it said something new.
     silent: u32,
+    /// When the stream began.
+    since: Duration,
     ended: bool,
     /// The process with the terminal.
     pid: Option<String>,
@@ -125,8 +129,9 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Takes over from a connection that broke off.
+    /// Takes over from a connection that broke off, with what that one had heard and nobody had looked at.
     pub(crate) fn go_on_from(&mut self, before: &Self) {
+        self.events.extend(before.events.iter().cloned());
         self.known.clone_from(&before.known);
         let heard = |exec: &Exec| (exec.id.clone(), Known { last: exec.last, pid: exec.pid.clone() });
         self.known.extend(before.execs.iter().map(heard));
@@ -235,7 +240,7 @@ impl<'a> Agent<'a> {
             self.feed(id, input)?;
         }
         let body = self.stream(id, 0).map_err(|error| self.gone(error))?;
-        let mut exec = Exec::new(id, body, Known { last: 0, pid: None });
+        let mut exec = Exec::new(id, body, Known { last: 0, pid: None }, self.host.clock().monotonic());
         let until = self.host.clock().monotonic() + HELPER;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
@@ -296,7 +301,8 @@ impl<'a> Agent<'a> {
 
     fn hear(&mut self, id: &str, known: Known) -> Result<()> {
         let body = self.stream(id, known.last)?;
-        self.execs.push(Exec::new(id, body, known));
+        let now = self.host.clock().monotonic();
+        self.execs.push(Exec::new(id, body, known, now));
         Ok(())
     }
 
@@ -370,6 +376,10 @@ impl<'a> Agent<'a> {
 
     /// A stream ended before its exec was said to: it is asked for again from where it was.
     fn resume(&mut self, exec: &mut Exec, told: &mut Vec<Told>) -> Result<()> {
+        let now = self.host.clock().monotonic();
+        if exec.silent > 0 && now.saturating_sub(exec.since) >= LIVED {
+            exec.silent = 1;
+        }
         if exec.silent > 0
             && let Some(code) = self.status(&exec.id)?
         {
@@ -382,6 +392,7 @@ impl<'a> Agent<'a> {
             return Err(self.lost(error));
         }
         exec.silent += 1;
+        exec.since = now;
         exec.parser = Parser::default();
         match self.stream(&exec.id, exec.last) {
             Err(error) if error.code == code::NOT_FOUND => {
@@ -395,9 +406,9 @@ impl<'a> Agent<'a> {
 }
 
 impl Exec {
-    fn new(id: &str, body: Body, known: Known) -> Self {
+    fn new(id: &str, body: Body, known: Known, since: Duration) -> Self {
         let parser = Parser::default();
-        Self { id: id.to_owned(), body, parser, last: known.last, silent: 0, ended: false, pid: known.pid }
+        Self { id: id.to_owned(), body, parser, last: known.last, silent: 0, since, ended: false, pid: known.pid }
     }
 }
 

@@ -11,7 +11,7 @@ use super::Agent;
 use crate::agent::{Content, Kind};
 
 /// How much content one command carries. How large a message of the agent may be is not documented.
-const PIECE: usize = 1 << 20;
+pub(crate) const PIECE: usize = 1 << 20;
 
 impl<'a> Agent<'a> {
     /// Whole files, byte for byte.
@@ -31,7 +31,8 @@ impl<'a> Agent<'a> {
         let word = shell::quote(path);
         let script = format!(
             "l=file; [ ! -L {word} ] || l=link; if [ -d {word} ]; then echo folder $l; \
-             elif [ -e {word} ]; then echo $(wc -c <{word}) $l; else echo nothing $l; fi"
+             elif [ -f {word} ] && [ -r {word} ]; then echo $(wc -c <{word}) $l; \
+             elif [ -e {word} ]; then echo 0 $l; else echo nothing $l; fi"
         );
         let said = self.done(path, &script, None)?;
         let (kind, linked) = said.trim_end().split_once(' ').unwrap_or_default();

@@ -6,6 +6,8 @@
 mod execs;
 mod files;
 
+pub(crate) use self::files::PIECE;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 

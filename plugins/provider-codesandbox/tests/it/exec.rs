@@ -209,6 +209,26 @@ fn a_terminal_is_a_terminal(agent: Agent) {
     assert_eq!(world.printed(&id, "ls -A /tmp | wc -l"), "1\n");
 }
 
+/// What a terminal shows is nowhere else: it goes on where the connection broke off, over another one.
+#[test]
+fn a_terminal_over_pint_goes_on_over_another_connection() {
+    let world = World::of(Agent::PintAlone);
+    let id = world.boot();
+    for skip in 0..3 {
+        // The stream ends behind what it said, and the next ones do not come about: not with this connection.
+        world.fault(&format!("pint.execs.io.get=cut:1,skip={skip}"));
+        world.fault(&format!("pint.execs.io.get=drop-before,skip={skip},times=4"));
+        let stdio = Rc::new(FakeStdio::new("").with_terminal(80, 24));
+        let spec = CommandSpec::shell("echo one; sleep 0.2; echo two; sleep 0.2; echo three; exit 3");
+        let host = world.host();
+        let status = CodeSandbox.exec(host.provider(), &id, spec, stdio.handle());
+        world.fake.faults().clear();
+        assert_eq!(status, Ok(ExitStatus::Exited(3)), "{skip}");
+        let written = String::from_utf8(stdio.written()).unwrap();
+        assert_eq!(written, "one\r\ntwo\r\nthree\r\n", "{skip}");
+    }
+}
+
 fn an_interrupt_that_is_typed_ends_the_command(agent: Agent) {
     let world = World::of(agent);
     let id = world.boot();

@@ -1,5 +1,7 @@
 //! A command on another machine, with the caller's streams.
 
+use std::io::ErrorKind;
+
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,27 +67,36 @@ async fn output(
     stdout: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
     stderr: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
 ) -> Result<ExitStatus, Error> {
-    let gone = |error: std::io::Error| Error::io(OPERATION, "output", &error);
     let mut status = None;
     while let Some(message) = reader.wait().await {
-        match message {
-            ChannelMsg::Data { data } => {
-                stdout.write_all(&data).await.map_err(gone)?;
-                stdout.flush().await.map_err(gone)?;
+        let written = match message {
+            ChannelMsg::Data { data } => write(stdout, &data).await,
+            ChannelMsg::ExtendedData { data, ext: 1 } => write(stderr, &data).await,
+            ChannelMsg::ExitStatus { exit_status } => {
+                status = Some(ExitStatus::Exited(exit_status.cast_signed()));
+                Ok(())
             }
-            ChannelMsg::ExtendedData { data, ext: 1 } => {
-                stderr.write_all(&data).await.map_err(gone)?;
-                stderr.flush().await.map_err(gone)?;
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                status = number(&signal_name).map(ExitStatus::Signaled);
+                Ok(())
             }
-            ChannelMsg::ExitStatus { exit_status } => status = Some(ExitStatus::Exited(exit_status.cast_signed())),
-            ChannelMsg::ExitSignal { signal_name, .. } => status = number(&signal_name).map(ExitStatus::Signaled),
             ChannelMsg::Close => break,
-            _ => {}
+            _ => Ok(()),
+        };
+        match written {
+            // Who reads it has left: for the user it ends as if a pipe had ended it, and the channel closes behind it.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitStatus::Signaled(13)),
+            written => written.map_err(|error| Error::io(OPERATION, "output", &error))?,
         }
     }
     status.ok_or_else(|| {
         Error::new(code::UNAVAILABLE, OPERATION, "the connection was lost before the command told how it ended")
     })
+}
+
+async fn write(to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin), data: &[u8]) -> std::io::Result<()> {
+    to.write_all(data).await?;
+    to.flush().await
 }
 
 enum Never {}

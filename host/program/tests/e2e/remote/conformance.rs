@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use pcoder_core::{Bundled, Pcoder, Surroundings};
-use pcoder_fake_codesandbox::FakeCodeSandbox;
+use pcoder_fake_codesandbox::{Agent, FakeCodeSandbox};
 use pcoder_fake_morph::{ExecReading, FakeMorph, Options, SseFormat};
 use pcoder_testkit::{Report, Subject, conformance};
 
@@ -64,14 +64,25 @@ fn morph_is_a_provider_whatever_its_exec_and_its_events_mean() {
 
 #[test]
 fn codesandbox_is_a_provider() {
+    codesandbox(Agent::Pitcher);
+}
+
+#[test]
+fn codesandbox_is_a_provider_where_it_has_its_newer_agent_alone() {
+    codesandbox(Agent::PintAlone);
+}
+
+fn codesandbox(agent: Agent) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let options = pcoder_fake_codesandbox::Options::default();
+    let options = pcoder_fake_codesandbox::Options { agent, ..pcoder_fake_codesandbox::Options::default() };
     let pcoder = pcoder(folder.path(), &[("CSB_API_KEY", &options.key)]);
     let report = runtime().block_on(async {
         let fake = FakeCodeSandbox::start(options).await.expect("a fake");
         let agent = format!("ws://{}", fake.agents_address());
         pcoder.set("plugins.provider-codesandbox.endpoint", Some(&fake.base_url())).expect("a setting");
         pcoder.set("plugins.provider-codesandbox.agent", Some(&agent)).expect("a setting");
+        let pint = format!("http://{}", fake.agents_address());
+        pcoder.set("plugins.provider-codesandbox.pint", Some(&pint)).expect("a setting");
         let report = conformance(&Subject::new(&pcoder, "codesandbox")).await;
         fake.stop().await;
         report

@@ -1,5 +1,6 @@
 //! `instance …` on a fake of Morph.
 
+use std::process::Command;
 use std::time::Duration;
 
 use pcoder_fake_morph::{Fault, FaultKind, Match, Options, Times};
@@ -80,6 +81,25 @@ fn a_hundred_at_once() {
     assert_eq!(morph.json(&["instance", "list", "--json"])["instances"].as_array().map(Vec::len), Some(100));
 }
 
+#[test]
+fn output_that_nobody_reads_ends_the_command_without_an_error() {
+    let morph = morph();
+    let id = morph.boot();
+    for name in [id.as_str(), "local"] {
+        let provider = if name == "local" { "local" } else { "morph" };
+        let exec = morph.pcoder(&["instance", "exec", name, "--provider", provider, "--", "yes"]);
+        // The shell's name for the code is that of the first of the two.
+        let mut piped = Command::new("bash");
+        piped.args(["-c", "\"$@\" | head -n 1; exit \"${PIPESTATUS[0]}\"", "bash"]);
+        piped.arg(exec.get_program()).args(exec.get_args());
+        piped.env_clear().current_dir(exec.get_current_dir().expect("a folder"));
+        piped.envs(exec.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let outcome = finish(piped, "");
+        let seen = (outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str());
+        assert_eq!(seen, (Some(141), "y\n", ""), "{provider}");
+    }
+}
+
 fn fault(operation: &str, what: FaultKind, times: Times) -> Fault {
     Fault { on: Match { operation: Some(operation.to_owned()), ..Match::default() }, what, times }
 }
@@ -158,6 +178,25 @@ fn a_boot_that_is_interrupted_leaves_nothing_running() {
         let outcome = booting.finish();
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(130), ""), "{outcome:#?}");
         assert_eq!(morph.count(), 0);
+    }
+    for (operation, what, said) in [
+        ("instance.get", FaultKind::status(403), "it was stopped, and failed meanwhile: "),
+        ("instance.stop", FaultKind::status(403), "it was stopped, and the new instance could not be ended: "),
+    ] {
+        let before = morph.requests();
+        morph.fake.faults().push(fault(operation, what, Times::Always)).expect("a fault");
+        let booting = start(morph.pcoder(&["instance", "boot"]), "");
+        morph.until_booting(before);
+        booting.signal(Signal::INT);
+        let outcome = booting.finish();
+        morph.fake.faults().clear();
+        assert_eq!(outcome.code, Some(130), "{outcome:#?}");
+        assert!(outcome.stderr.contains(said), "{outcome:#?}");
+        for instance in morph.json(&["instance", "list", "--json"])["instances"].as_array().expect("a list") {
+            let id = instance["id"].as_str().expect("an id");
+            assert!(outcome.stderr.contains(&format!("`pcoder instance terminate {id} ")), "{outcome:#?}");
+            morph.run(&["instance", "terminate", id]).printed();
+        }
     }
 }
 

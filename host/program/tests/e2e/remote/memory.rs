@@ -23,8 +23,8 @@ use crate::support::{World, finish};
 /// What stands for a secret in a plugin's memory.
 const PLACEHOLDER: &str = "pcoder-secret-";
 
-/// The address space that a pool of guest memories reserves in one piece; nothing else of the program is as large.
-const POOL: u64 = 1 << 30;
+/// How the system names the memory that a guest begins with.
+const IMAGE: &str = "/memfd:wasm-memory-image";
 
 /// A piece of a process's address space that can be read.
 struct Mapping {
@@ -36,25 +36,30 @@ struct Mapping {
 /// What can be read of a process, in order; nothing once it has ended.
 fn mappings(pid: u32) -> Vec<Mapping> {
     let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return Vec::new() };
-    let mut pieces: Vec<Vec<(u64, u64, bool)>> = Vec::new();
+    let mut found: Vec<Mapping> = Vec::new();
+    // Where the mappings begin that follow on each other without a gap and without one that cannot be read. A guest's
+    // memory is between two of those.
+    let mut beginning = 0;
     for line in maps.lines() {
         let (range, rest) = line.split_once(' ').expect("a mapping");
         let (from, to) = range.split_once('-').expect("a range");
         let address = |text| u64::from_str_radix(text, 16).expect("an address");
         let (from, to) = (address(from), address(to));
         // What the kernel keeps for itself cannot be read.
-        let readable = rest.starts_with('r') && !line.ends_with("[vvar]") && !line.ends_with("[vsyscall]");
-        match pieces.last_mut().filter(|piece| piece.last().is_some_and(|last| last.1 == from)) {
-            Some(piece) => piece.push((from, to, readable)),
-            None => pieces.push(vec![(from, to, readable)]),
+        if !rest.starts_with('r') || line.ends_with("[vvar]") || line.ends_with("[vsyscall]") {
+            beginning = found.len();
+            continue;
+        }
+        if found.last().is_some_and(|last| last.to != from) {
+            beginning = found.len();
+        }
+        let of_guest = rest.contains(IMAGE) || found[beginning..].iter().any(|it| it.of_guest);
+        found.push(Mapping { from, to, of_guest });
+        if of_guest {
+            found[beginning..].iter_mut().for_each(|it| it.of_guest = true);
         }
     }
-    let of_piece = |piece: Vec<(u64, u64, bool)>| {
-        let size = piece.last().map_or(0, |it| it.1) - piece.first().map_or(0, |it| it.0);
-        let readable = piece.into_iter().filter(|it| it.2);
-        readable.map(move |(from, to, _)| Mapping { from, to, of_guest: size >= POOL })
-    };
-    pieces.into_iter().flat_map(of_piece).collect()
+    found
 }
 
 fn contains(content: &[u8], word: &[u8]) -> bool {
@@ -98,7 +103,10 @@ impl Watch {
         for Mapping { from, to, of_guest } in mappings(pid) {
             content.resize(usize::try_from(to - from).expect("a size"), 0);
             // It may be gone by now.
-            let Ok(read) = memory.read_at(&mut content, from) else { continue };
+            let mut read = 0;
+            while let Ok(more @ 1..) = memory.read_at(&mut content[read..], from + read as u64) {
+                read += more;
+            }
             let into = if of_guest { &mut found.in_guests } else { &mut found.in_host };
             for word in &self.words {
                 if !into.contains(word) && contains(&content[..read], word.as_bytes()) {
