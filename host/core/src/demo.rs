@@ -254,10 +254,11 @@ async fn turn(session: &mut Session, prompt: &str, cancel: bool) -> Result<Told,
     loop {
         match turn.next(TURN).await.map_err(|error| from_acp(&error))? {
             Event::Update(Update::Text(piece)) => {
-                text.push_str(&piece);
-                if cancel {
+                // Once: an agent may say that it was interrupted, and have ended by then.
+                if cancel && text.is_empty() {
                     canceller.cancel().map_err(|error| from_acp(&error))?;
                 }
+                text.push_str(&piece);
             }
             Event::Permission(request) => {
                 asked += 1;
