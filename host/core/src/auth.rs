@@ -23,8 +23,8 @@ use crate::run_surroundings::from_oauth;
 use crate::{Pcoder, Prepared, RunRequest};
 
 /// How long an engine may take to say whether it is logged in (`claude auth status` and `codex login status` answer in
-/// well under a second without a network).
-const STATUS: Duration = Duration::from_secs(15);
+/// well under a second without a network). Its first start reads 200 MB, from a slow stick or beside other work.
+const STATUS: Duration = Duration::from_secs(30);
 /// What is kept of that answer.
 const ANSWER: u64 = 64 << 10;
 

@@ -1,5 +1,7 @@
 //! `instance …` on a fake of Morph.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -224,6 +226,37 @@ fn answers_that_cannot_be_are_errors_and_nothing_worse() {
     };
     morph.fake.faults().push(slow).expect("a fault");
     morph.run(&["instance", "get", &id]).printed();
+}
+
+#[test]
+fn a_service_leads_its_plugin_nowhere_else() {
+    let morph = morph();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
+    elsewhere.set_nonblocking(true).expect("a listener");
+    let away = format!("http://{}/api/instance", elsewhere.local_addr().expect("an address"));
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = service.local_addr().expect("an address");
+    // It ends with the test's process: a connection that nobody makes any more is waited for.
+    std::thread::spawn(move || {
+        for mut client in service.incoming().map_while(Result::ok) {
+            // A request without a body is whole when it has an empty line.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                match client.read(&mut byte) {
+                    Ok(1) => request.push(byte[0]),
+                    _ => break,
+                }
+            }
+            let answer = format!("HTTP/1.1 307 There\r\nLocation: {away}\r\nContent-Length: 0\r\n\r\n");
+            drop(client.write_all(answer.as_bytes()));
+        }
+    });
+    morph.set("plugins.provider-morph.endpoint", &format!("http://{address}/api"));
+    let outcome = morph.run(&["instance", "list"]);
+    assert_ne!(outcome.code, Some(0), "{outcome:#?}");
+    let reached = elsewhere.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(reached, Err(ErrorKind::WouldBlock), "somebody came");
 }
 
 #[test]

@@ -67,6 +67,7 @@ async fn pushes(pcoder: &Pcoder, name: &str, image: Option<&str>, folder: &Path,
     let listed = String::from_utf8(listed.stdout.bytes).expect("text");
     assert_eq!(listed.trim(), FILES.to_string());
     provider.terminate(&instance.id).await.expect("an end");
+    eprintln!("{name}: {first} requests, and {second} without a change");
     [first, second]
 }
 
