@@ -95,6 +95,7 @@ pub(crate) fn process_cancelled_by_user() -> CancellationToken {
 
 /// Does something when the user, or the system, asks for the end. What that takes can be long: who waits is told, and
 /// who then asks again does not wait.
+#[expect(clippy::exit, reason = "who asks twice waits for nothing, destructors included")]
 pub(crate) async fn once_and_again(end: impl FnOnce()) -> Infallible {
     wait_for_end().await;
     end();
