@@ -24,7 +24,11 @@ pub(crate) fn available() -> Confinement {
         }
         let allowed = |how: &Confinement| {
             let mut command = unshare(*how);
-            command.args(["sh", "-c", "mount --bind /tmp /tmp && umount /tmp && command -v nsenter setsid"]);
+            command.args([
+                "sh",
+                "-c",
+                "mount --bind /tmp /tmp && umount /tmp && env --default-signal sh -c 'command -v nsenter setsid'",
+            ]);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
@@ -75,7 +79,9 @@ impl Holder {
 
     /// A command that runs what is added to it inside. The environment is handed on; the working folder is `/`.
     pub(crate) fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
+        // What this process ignores, because it runs in a shell's background for instance, an instance's commands do not.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", "nsenter"]);
         command.arg(format!("--target={}", self.init)).args(["--mount", "--pid"]);
         if self.how == Confinement::UserNamespace {
             command.args(["--user", "--preserve-credentials"]);
