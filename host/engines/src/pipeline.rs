@@ -26,7 +26,7 @@ use crate::extract::{ExtractError, Limits, extract};
 use crate::ledger::FileRecord;
 use crate::lock_file::Package;
 use crate::sri::Sri;
-use crate::writer::{self, Writer};
+use crate::writer::{self, Written};
 
 /// Network reads in flight. hyper's are at most some 400 KiB each.
 const CHUNKS: usize = 12;
@@ -54,7 +54,7 @@ pub(crate) struct Pipeline {
     failed: Arc<AtomicBool>,
     digest: JoinHandle<Result<Digests>>,
     unpack: JoinHandle<Result<(), ExtractError>>,
-    write: JoinHandle<(Writer, Result<()>)>,
+    write: JoinHandle<(Written, Result<()>)>,
 }
 
 struct Digests {
@@ -68,7 +68,7 @@ impl Pipeline {
     pub(crate) fn start(package: &Package, root: &Path, part: Option<(PathBuf, File)>) -> Self {
         let (feed, fed) = mpsc::channel(CHUNKS);
         let (to_unpack, unpack_from) = sync_channel(CHUNKS);
-        let (mut sink, mut writer) = writer::start(root);
+        let (mut sink, writer) = writer::start(root);
         let failed = Arc::new(AtomicBool::new(false));
         let limits = Limits { bytes: package.unpacked, files: package.files };
         let disk_failed = failed.clone();
@@ -83,8 +83,8 @@ impl Pipeline {
                 extract(FromDigest { from: unpack_from, now: Bytes::new() }, limits, &mut sink)
             }),
             write: tokio::task::spawn_blocking(move || {
-                let result = writer.run().inspect_err(|_| disk_failed.store(true, Ordering::Relaxed));
-                (writer, result)
+                let (written, result) = writer.run();
+                (written, result.inspect_err(|_| disk_failed.store(true, Ordering::Relaxed)))
             }),
         }
     }
@@ -103,7 +103,7 @@ impl Pipeline {
     pub(crate) async fn abandon(self) -> Vec<PathBuf> {
         drop(self.feed);
         let (_, _, write) = tokio::join!(self.digest, self.unpack, self.write);
-        write.map(|(writer, _)| writer.created).unwrap_or_default()
+        write.map(|(written, _)| written.created).unwrap_or_default()
     }
 
     /// Waits for the end, and compares.
@@ -118,9 +118,9 @@ impl Pipeline {
         let crashed = |_| Error::internal(format!("a thread that unpacked {} ended", package.id()));
         let (digest, unpack, write) = (digest.map_err(crashed)?, unpack.map_err(crashed)?, write.map_err(crashed)?);
         // The disk's failure is the cause of all others.
-        let (writer, written) = write;
-        written?;
-        let files = writer.files;
+        let (written, result) = write;
+        result?;
+        let files = written.files;
         let digest = digest?;
         if digest.sri != package.integrity {
             let detail = if digest.size == package.size {
@@ -221,5 +221,50 @@ impl Read for FromDigest {
         }
         self.consume(amount);
         Ok(amount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    /// More than all buffers hold comes out of few bytes, so unpacking is always ahead of a disk that fails at once.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_that_fails_ends_an_unpacking_that_waits_for_it() {
+        let zeros = vec![0; 16 * 1024 * 1024];
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_ustar();
+        header.set_size(zeros.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, "package/zeros", zeros.as_slice()).unwrap();
+        let bytes = Bytes::from(archive.into_inner().unwrap().finish().unwrap());
+        let package = Package {
+            at: None,
+            name: "toy".to_owned(),
+            version: "1.0.0".to_owned(),
+            integrity: Sri::from_digest(Sha512::digest(&bytes).into()),
+            size: bytes.len() as u64,
+            unpacked: zeros.len() as u64,
+            files: 1,
+        };
+
+        // A file, where the package's folder would have to be.
+        let blocked = tempfile::NamedTempFile::new().unwrap();
+        for gives_up in [false, true] {
+            let pipeline = Pipeline::start(&package, blocked.path(), None);
+            pipeline.push(bytes.clone()).await;
+            let end = async {
+                if gives_up {
+                    assert_eq!(pipeline.abandon().await, [] as [PathBuf; 0]);
+                } else {
+                    assert_eq!(pipeline.finish(&package).await.unwrap_err().code(), "io");
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), end).await.expect("it never ends");
+        }
     }
 }

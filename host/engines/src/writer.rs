@@ -59,6 +59,12 @@ pub(crate) struct Writer {
     orders: Receiver<Order>,
     recycle: Sender<Vec<u8>>,
     folders: HashSet<PathBuf>,
+    done: Written,
+}
+
+/// What a [`Writer`] did until it ended, well or not.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
     /// Files that were created, whole or not.
     pub(crate) created: Vec<PathBuf>,
     /// Files that were written.
@@ -69,8 +75,7 @@ pub(crate) struct Writer {
 pub(crate) fn start(root: &Path) -> (ToWriter, Writer) {
     let (out, orders) = sync_channel(BUFFERS);
     let (recycle, recycled) = channel();
-    let (folders, created, files) = (HashSet::new(), Vec::new(), Vec::new());
-    let writer = Writer { root: root.to_owned(), orders, recycle, folders, created, files };
+    let writer = Writer { root: root.to_owned(), orders, recycle, folders: HashSet::new(), done: Written::default() };
     (ToWriter { out, recycled, made: 0 }, writer)
 }
 
@@ -82,18 +87,26 @@ pub(crate) async fn write_tree<E: Send + 'static>(
     root: &Path,
     read: impl FnOnce(&mut ToWriter) -> Result<(), E> + Send + 'static,
 ) -> Result<(Result<(), E>, Vec<FileRecord>)> {
-    let (mut sink, mut writer) = start(root);
+    let (mut sink, writer) = start(root);
     let read = tokio::task::spawn_blocking(move || read(&mut sink));
-    let write = tokio::task::spawn_blocking(move || writer.run().map(|()| writer.files));
-    let (read, written) = tokio::join!(read, write);
+    let write = tokio::task::spawn_blocking(move || writer.run());
+    let (read, write) = tokio::join!(read, write);
     let ended = |_| Error::internal("a thread that copies an engine ended");
-    let files = written.map_err(ended)??;
-    Ok((read.map_err(ended)?, files))
+    let (written, result) = write.map_err(ended)?;
+    result?;
+    Ok((read.map_err(ended)?, written.files))
 }
 
 impl Writer {
-    /// Until the reader is through.
-    pub(crate) fn run(&mut self) -> Result<()> {
+    /// Until the reader is through, or the disk fails.
+    ///
+    /// When it returns, its ends of the channels are gone: a reader that waits for room or for a buffer is told to stop.
+    pub(crate) fn run(mut self) -> (Written, Result<()>) {
+        let result = self.write_all();
+        (self.done, result)
+    }
+
+    fn write_all(&mut self) -> Result<()> {
         let mut open: Option<(PathBuf, File, blake3::Hasher, FileRecord)> = None;
         while let Ok(order) = self.orders.recv() {
             match order {
@@ -108,7 +121,7 @@ impl Writer {
                     // Never through something that is there: the folder is fresh, and this makes sure of it. Not
                     // executable yet: nothing may be, before the hash is known to be right.
                     let file = OpenOptions::new().write(true).create_new(true).open(&target).at("create", &target)?;
-                    self.created.push(target.clone());
+                    self.done.created.push(target.clone());
                     let record = FileRecord { path, size, blake3: String::new(), executable };
                     open = Some((target, file, blake3::Hasher::new(), record));
                 }
@@ -123,7 +136,7 @@ impl Writer {
                 Order::End => {
                     if let Some((_, _, hash, mut record)) = open.take() {
                         record.blake3 = hash.finalize().to_hex().to_string();
-                        self.files.push(record);
+                        self.done.files.push(record);
                     }
                 }
             }
