@@ -83,6 +83,8 @@ pub struct CallContext {
     pub deadline: Option<Option<Duration>>,
     /// The host keys of machines that are reached over SSH and whose key the plugin does not know.
     pub host_keys: Option<Arc<dyn HostKeys>>,
+    /// Where the plugin's programs are kept that outlive its calls. Without it, it can have none.
+    pub services: Option<Arc<pcoder_service::Services>>,
     /// The processes that it starts; given when a caller wants to pass signals on to them.
     pub tree: Option<Arc<ProcessTree>>,
 }

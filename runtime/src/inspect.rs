@@ -107,7 +107,7 @@ impl Inspection {
         let has = |name: &str| self.imports.iter().any(|import| same_interface(name, import));
         let network = ["wasi:http/outgoing-handler@0.2.12", "pcoder:plugin/websocket@0.1.0", "pcoder:plugin/ssh@0.1.0"];
         [
-            (&["pcoder:plugin/process@0.1.0"][..], "run programs on this host"),
+            (&["pcoder:plugin/process@0.1.0", "pcoder:plugin/service@0.1.0"][..], "run programs on this host"),
             (&["pcoder:plugin/files@0.1.0"], "read or write files of this host"),
             (&network, "reach the network"),
             (&["pcoder:plugin/secrets@0.1.0"], "name secrets"),
@@ -215,7 +215,7 @@ const SETTINGS: KnownImport =
 
 /// What the world of a kind names.
 fn world_imports(kind: Kind) -> Vec<KnownImport> {
-    use crate::capability::Class::{Exec, Files, Net, Secrets, Target};
+    use crate::capability::Class::{Exec, Files, Net, Secrets, Service, Target};
     let gated = |name, class| KnownImport { name, guard: Guard::Gated(class) };
     let mut imports = vec![
         harmless("pcoder:plugin/types@0.1.0", "types only"),
@@ -232,6 +232,7 @@ fn world_imports(kind: Kind) -> Vec<KnownImport> {
             gated("pcoder:plugin/websocket@0.1.0", Net),
             gated("pcoder:plugin/ssh@0.1.0", Net),
             gated("pcoder:plugin/process@0.1.0", Exec),
+            gated("pcoder:plugin/service@0.1.0", Service),
             gated("pcoder:plugin/files@0.1.0", Files),
             gated("pcoder:plugin/secrets@0.1.0", Secrets),
             SETTINGS,

@@ -102,9 +102,12 @@ pub struct Manifest {
 /// Capabilities, as asked for by a plugin and as granted by a user. None of them is there unless it is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// Programs on the host.
+    /// Programs on the host, which end with their call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exec: Vec<Exec>,
+    /// Programs on the host that outlive their call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service: Vec<Service>,
     /// Files on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Files>,
@@ -139,6 +142,27 @@ pub struct Exec {
     /// The variables that the plugin may set for it. Empty allows none: many a variable makes another program of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Why, in the author's words.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// One program that outlives the call that started it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// A program. A request names it; a grant holds the absolute path that it was resolved to.
+    pub program: String,
+    /// What its arguments are made of: one option a line ([`crate::capability::service`]), in any order. Empty allows
+    /// no arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// What it may be told: one JSON object a line, with placeholders in its texts. Empty allows nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+    /// The sha256 of the program's file in hexadecimal, as in [`Exec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Why, in the author's words.
     #[serde(default)]
     pub reason: String,
@@ -254,7 +278,7 @@ impl Manifest {
         // `flatten` and `deny_unknown_fields` exclude each other in serde, so the known names are checked here.
         let table: toml::Table =
             text.parse().map_err(|error: toml::de::Error| Error::new(code::INVALID, OPERATION, error.to_string()))?;
-        const KNOWN: [&str; 13] = [
+        const KNOWN: [&str; 14] = [
             "name",
             "version",
             "kind",
@@ -263,6 +287,7 @@ impl Manifest {
             "license",
             "settings",
             "exec",
+            "service",
             "files",
             "net",
             "secrets",

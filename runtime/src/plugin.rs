@@ -238,6 +238,7 @@ fn link(engine: &Engine, kind: Kind, empty_handed: bool, component: &Component) 
             interfaces::websocket::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::ssh::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::process::add_to_linker::<_, Own>(&mut linker, own)?;
+            interfaces::service::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::files::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::secrets::add_to_linker::<_, Own>(&mut linker, own)?;
             interfaces::settings::add_to_linker::<_, Own>(&mut linker, own)?;

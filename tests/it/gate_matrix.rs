@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pcoder_runtime::Runtime;
 use pcoder_runtime::audit::Nowhere;
-use pcoder_runtime::capability::Class::{self, Exec, Files, Net, Secrets, Target};
+use pcoder_runtime::capability::Class::{self, Exec, Files, Net, Secrets, Service, Target};
 use pcoder_runtime::inspect::{Guard as Declared, imports_of, inspect};
 use pcoder_runtime::manifest::{Capabilities, Kind};
 use pcoder_runtime::process::Processes;
@@ -44,6 +44,11 @@ const ALIKE: &[(&str, Guard, &str)] = &[
         "filled-size",
     ),
     ("pcoder:plugin/settings", Harmless("says what its user set for it, by the names in its manifest"), "get"),
+    (
+        "pcoder:plugin/service",
+        Harmless("hears what a program says to a talk that a gated function began"),
+        "conversation.receive conversation.subscribe",
+    ),
     (
         "pcoder:plugin/websocket",
         Harmless("moves messages of a connection that a gated function opened, within the call's budget"),
@@ -186,6 +191,19 @@ const GATED: &[Case] = &[
     Case { more: &[(Net, "connect")], ..case("pcoder:plugin/ssh exec", Net, "exec", &["exec", "ENDPOINT"]) },
     case("pcoder:plugin/process run", Exec, "run", &["exec", "mark"]),
     case("pcoder:plugin/process capture", Exec, "run", &["process.capture", "/bin/mkdir", "PROOF"]),
+    // Its folder is one of the plugin's own.
+    Case {
+        more: &[(Files, "start")],
+        ..case("pcoder:plugin/service start", Service, "start", &["service.start", "a", ".", "/bin/mkdir", "proof"])
+    },
+    case("pcoder:plugin/service status", Service, "status", &["service.status", "a"]),
+    case("pcoder:plugin/service list", Service, "list", &["service.list"]),
+    case("pcoder:plugin/service stop", Service, "stop", &["service.stop", "a"]),
+    case("pcoder:plugin/service remove", Service, "remove", &["service.remove", "a"]),
+    case("pcoder:plugin/service log-tail", Service, "log-tail", &["service.log-tail", "a"]),
+    // Both need a program that runs: `service.rs` has them.
+    case("pcoder:plugin/service talk", Service, "talk", &[]),
+    case("pcoder:plugin/service conversation.send", Service, "send", &[]),
     case("pcoder:plugin/files read", Files, "read", &["files.read", "box", "file"]),
     case("pcoder:plugin/files write", Files, "write", &["files.write", "box", "proof", "text"]),
     case("pcoder:plugin/files write-atomic", Files, "write-atomic", &["files.write-atomic", "box", "proof", "text"]),
@@ -385,7 +403,9 @@ impl Scene {
         let secrets = "[[secrets]]\nname = \"KEY\"\nto = [\"target\"]\n";
         match kind {
             Kind::Provider => format!(
-                "{files}{secrets}[[exec]]\nprogram = \"as called\"\n[[exec]]\nprogram = \"/bin/mkdir\"\nargs = [\"<any>\"]\n\
+                "{files}{secrets}[[files]]\nroot = \"state\"\naccess = \"read-write\"\n\
+                 [[service]]\nprogram = \"/bin/mkdir\"\noptions = [\"proof\"]\n\
+                 [[exec]]\nprogram = \"as called\"\n[[exec]]\nprogram = \"/bin/mkdir\"\nargs = [\"<any>\"]\n\
                  [[net]]\nurl = \"{}\"\nmethods = [\"GET\"]\naddresses = [\"loopback\"]\n\
                  [[net]]\nurl = \"{}\"\naddresses = [\"loopback\"]\n\
                  [[net]]\nurl = \"{}\"\naddresses = [\"loopback\"]\n",
@@ -401,7 +421,8 @@ impl Scene {
 
     fn context(&self) -> pcoder_runtime::call::CallContext {
         pcoder_runtime::call::CallContext {
-            roots: [("box".to_owned(), self.folder.path().join("box"))].into(),
+            roots: ["box", "state"].map(|root| (root.to_owned(), self.folder.path().join("box"))).into(),
+            services: Some(Arc::new(crate::services(self.folder.path()))),
             target: Some(Arc::clone(&self.instance) as _),
             secrets: secrets(&[("KEY", "value-of-the-key")]),
             ..Default::default()
@@ -543,6 +564,7 @@ async fn with_a_grant_it_happens_once() {
                 (Net, _) => assert_eq!(after.1, 1),
                 (Target, verb) => assert_eq!(after.2, [verb]),
                 (Files, "read" | "list" | "stat") | (Secrets, _) => assert_eq!(after, before),
+                (Service, verb) if verb != "start" => assert_eq!(after, before),
                 _ => assert_ne!(after.0, before.0, "{kind}: {} did nothing", case.function),
             }
             let checks: Vec<_> = std::iter::once(case.guard).chain(case.more.iter().copied()).collect();

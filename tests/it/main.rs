@@ -21,9 +21,22 @@ mod logs;
 mod sdk_http;
 mod send;
 #[cfg(unix)]
+mod service;
+#[cfg(unix)]
 mod ssh_double;
 #[cfg(unix)]
 mod sshd;
 mod streams;
 mod templates;
 mod websocket;
+
+/// The services of one test, in its folder.
+fn services(folder: &std::path::Path) -> pcoder_service::Services {
+    let launcher = pcoder_service::Launcher {
+        program: env!("CARGO_BIN_EXE_supervisor").into(),
+        supervise: vec!["supervise".into()],
+        become_program: vec!["become".into()],
+    };
+    // A path of its own, and a short one.
+    pcoder_service::Services::new(folder.join("services"), folder.join("s"), launcher)
+}

@@ -162,6 +162,12 @@ pub(crate) enum Command {
     /// Become a command that has a `/tmp` of its own; started by pcoder
     #[command(name = "__private-tmp", hide = true)]
     PrivateTmp(PrivateTmp),
+    /// Keep a program running for a plugin; started by pcoder
+    #[command(name = "__service", hide = true)]
+    Service,
+    /// Become a program that ends with the process that keeps it; started by pcoder
+    #[command(name = "__service-program", hide = true)]
+    ServiceProgram(ServiceProgram),
     /// Compile components ahead of time; for the build
     #[command(name = "__precompile", hide = true)]
     Precompile(Precompile),
@@ -188,7 +194,12 @@ impl Command {
             Self::Config(config) => config.json(),
             Self::Audit(audit) => audit.json(),
             Self::Completions(_) | Self::Man(_) => false,
-            Self::Guard | Self::Compile | Self::PrivateTmp(_) | Self::Precompile(_) => false,
+            Self::Guard
+            | Self::Compile
+            | Self::PrivateTmp(_)
+            | Self::Service
+            | Self::ServiceProgram(_)
+            | Self::Precompile(_) => false,
         }
     }
 }
@@ -281,6 +292,18 @@ pub(crate) struct PrivateTmp {
     pub(crate) sockets: bool,
     #[arg(last = true)]
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux ends a program with another one"))]
+pub(crate) struct ServiceProgram {
+    /// The process that keeps it
+    pub(crate) supervisor: u32,
+    /// What to become
+    pub(crate) program: std::path::PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<std::ffi::OsString>,
 }
 
 /// Kinds of machine, by the names that people know them by.

@@ -22,7 +22,7 @@ use pcoder_core::grants::CompileCommand;
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::call::Starter;
 use pcoder_core::runtime::process::{GuardCommand, guard};
-use pcoder_core::{Pcoder, Surroundings};
+use pcoder_core::{Launcher, Pcoder, Surroundings};
 
 use crate::args::{Arguments, Command};
 
@@ -40,6 +40,13 @@ pub fn main(bundled: &'static [Bundled], third_party: &'static str) -> ExitCode 
     }
     if let Command::Compile = arguments.command {
         return compile();
+    }
+    if let Command::Service = arguments.command {
+        return commands::service::supervise();
+    }
+    #[cfg(target_os = "linux")]
+    if let Command::ServiceProgram(arguments) = &arguments.command {
+        return commands::service::become_program(arguments);
     }
     #[cfg(target_os = "linux")]
     if let Command::PrivateTmp(arguments) = &arguments.command {
@@ -93,6 +100,11 @@ async fn dispatch(
         program: own.clone(),
         name: "pcoder".into(),
         args: vec!["__guard".into()],
+    });
+    pcoder.keep_services_with(Launcher {
+        program: own.clone(),
+        supervise: vec!["__service".into()],
+        become_program: vec!["__service-program".into()],
     });
     pcoder.private_tmp_with(Starter { program: own.clone(), args: vec!["__private-tmp".into()] });
     pcoder.compile_with(CompileCommand { program: own, args: vec!["__compile".into()] });
@@ -149,7 +161,9 @@ async fn command(pcoder: &Pcoder, command: Command, third_party: &'static str) -
         | Command::Man(_)
         | Command::Guard
         | Command::Compile
-        | Command::PrivateTmp(_) => Ok(ExitCode::SUCCESS),
+        | Command::PrivateTmp(_)
+        | Command::Service
+        | Command::ServiceProgram(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

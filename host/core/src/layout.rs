@@ -97,6 +97,11 @@ impl Layout {
         self.data.join("plugins").join(plugin)
     }
 
+    /// What is known of a plugin's programs that outlive its calls. They are locks, and what stands beside them.
+    pub fn services(&self, plugin: &str) -> PathBuf {
+        self.locks.join("services").join(plugin)
+    }
+
     /// The user's settings.
     pub fn settings(&self) -> PathBuf {
         self.data.join("settings.toml")

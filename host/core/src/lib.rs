@@ -42,6 +42,9 @@ pub use pcoder_engines as engine_store;
 pub use pcoder_oauth as oauth;
 pub use pcoder_runtime as runtime;
 pub use pcoder_secrets as secret_store;
+#[cfg(target_os = "linux")]
+pub use pcoder_service::become_program;
+pub use pcoder_service::{Launcher, supervise};
 pub use pcoder_sync as sync;
 pub use plugins::{Bundled, Pcoder, PluginSummary, ToolSummary};
 pub use private_tmp::PrivateTmp;

@@ -16,6 +16,7 @@ use pcoder_runtime::manifest::{Capabilities, Kind};
 use pcoder_runtime::process::Processes;
 use pcoder_runtime::secrets::{Broker, Carried, SecretSource};
 use pcoder_runtime::{Error, Grant, Plugin, Runtime};
+use pcoder_service::{Launcher, Services};
 use serde::Serialize;
 
 use crate::audit_log::AuditLog;
@@ -50,6 +51,7 @@ pub struct Pcoder {
     processes: Arc<Processes>,
     policies: OnceLock<Result<Policies, Error>>,
     compiler: OnceLock<CompileCommand>,
+    supervisor: OnceLock<Launcher>,
     pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
     calls: AtomicU32,
@@ -62,6 +64,7 @@ pub(crate) struct CallSurroundings {
     secrets: Arc<dyn SecretSource>,
     path: Option<OsString>,
     host_keys: Arc<dyn HostKeys>,
+    services: Option<Arc<Services>>,
 }
 
 impl CallSurroundings {
@@ -72,6 +75,7 @@ impl CallSurroundings {
             secrets: Arc::new(Broker::carrying(Arc::clone(&self.secrets), carried)),
             path: self.path.clone(),
             host_keys: Some(Arc::clone(&self.host_keys)),
+            services: self.services.clone(),
             ..CallContext::default()
         }
     }
@@ -135,6 +139,7 @@ impl Pcoder {
             processes: Processes::new(sole_parent),
             policies: OnceLock::new(),
             compiler: OnceLock::new(),
+            supervisor: OnceLock::new(),
             private_tmp: OnceLock::new(),
             audit: OnceLock::new(),
             calls: AtomicU32::new(CALLS),
@@ -435,7 +440,19 @@ impl Pcoder {
             secrets: self.secret_source(),
             path: self.surroundings.variable("PATH").map(Into::into),
             host_keys: Arc::new(KnownHosts::of(self.layout())),
+            services: self.services_of(name).map(Arc::new),
         }
+    }
+
+    /// Says how programs are kept running that outlive the calls of plugins. Without it, there are none.
+    pub fn keep_services_with(&self, launcher: Launcher) {
+        let _ = self.supervisor.set(launcher);
+    }
+
+    /// The programs of one plugin that outlive its calls.
+    fn services_of(&self, plugin: &str) -> Option<Services> {
+        let launcher = self.supervisor.get()?.clone();
+        Some(Services::new(self.layout.services(plugin), self.surroundings.sockets(), launcher))
     }
 
     /// The tools that `run` takes.

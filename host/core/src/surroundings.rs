@@ -27,6 +27,20 @@ impl Surroundings {
             .filter(|value| !value.is_empty())
     }
 
+    /// Where the sockets of this user's services are: a short path on this machine's own disk, and this user's alone. On
+    /// Windows their pipes have names of another kind, and this is not used.
+    pub fn sockets(&self) -> PathBuf {
+        if let Some(runtime) = self.variable("XDG_RUNTIME_DIR") {
+            return PathBuf::from(runtime).join("pcoder");
+        }
+        let temporary = self.variable("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        #[cfg(unix)]
+        let name = format!("pcoder-{}", rustix::process::geteuid().as_raw());
+        #[cfg(not(unix))]
+        let name = "pcoder";
+        temporary.join(name)
+    }
+
     /// The user's home folder.
     pub fn home(&self) -> Option<PathBuf> {
         self.variable(if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from)

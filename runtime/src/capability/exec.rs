@@ -78,7 +78,7 @@ impl Effect for Command {
 
 /// A grant may hold the absolute path that a name was resolved to. A plugin that asks for a path must name that very
 /// one; a plugin that asks for a name gets the granted path.
-fn same_program(granted: &str, asked: &str) -> bool {
+pub(super) fn same_program(granted: &str, asked: &str) -> bool {
     if granted == asked {
         return true;
     }

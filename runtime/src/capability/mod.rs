@@ -8,6 +8,7 @@ pub mod files;
 pub mod limits;
 pub mod net;
 pub mod secrets;
+pub mod service;
 pub mod target;
 
 use crate::error::Error;
@@ -18,8 +19,10 @@ use crate::manifest::Capabilities;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Class {
-    /// Programs on the host.
+    /// Programs on the host, which end with their call.
     Exec,
+    /// Programs on the host that outlive their call.
+    Service,
     /// Files on the host.
     Files,
     /// The network.
@@ -35,6 +38,7 @@ impl Class {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exec => "exec",
+            Self::Service => "service",
             Self::Files => "files",
             Self::Net => "net",
             Self::Secrets => "secrets",
@@ -63,9 +67,11 @@ pub trait Effect {
 /// # Errors
 /// `invalid`, naming the field.
 pub fn check_request(capabilities: &Capabilities) -> Result<(), Error> {
-    if let Some(pinned) = capabilities.exec.iter().find(|request| request.sha256.is_some()) {
+    let programs = capabilities.exec.iter().map(|it| (&it.program, &it.sha256));
+    let services = capabilities.service.iter().map(|it| (&it.program, &it.sha256));
+    if let Some((pinned, _)) = programs.chain(services).find(|(_, sha256)| sha256.is_some()) {
         let message = "a plugin cannot ask for a digest: which bytes a program has is for its user to pin";
-        return Err(Error::new(crate::error::code::INVALID, "plugin.manifest", message).subject(&pinned.program));
+        return Err(Error::new(crate::error::code::INVALID, "plugin.manifest", message).subject(pinned));
     }
     check_grant(capabilities)
 }
@@ -77,6 +83,9 @@ pub fn check_request(capabilities: &Capabilities) -> Result<(), Error> {
 pub fn check_grant(capabilities: &Capabilities) -> Result<(), Error> {
     for request in &capabilities.exec {
         exec::check(request)?;
+    }
+    for request in &capabilities.service {
+        service::check(request)?;
     }
     for request in &capabilities.net {
         net::check(request)?;

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod secrets;
+pub(crate) mod service;
 mod settings;
 pub(crate) mod ssh;
 pub mod stdio;

@@ -71,7 +71,7 @@ impl CallState {
         let granted = self.gate.narrowest(|it| permit.effect().granted_program(it)).filter(|_| !as_called);
         let plan = self.resolve(spec, granted.as_deref().unwrap_or(&program), args, as_called).and_then(|plan| {
             if !as_called {
-                self.check_program(&permit, &plan.program)?;
+                self.check_granted_program(&plan.program, self.gate.each(|it| permit.effect().pinned(it)))?;
             }
             Ok(plan)
         });
@@ -83,7 +83,11 @@ impl CallState {
 
     /// A granted program must be what was granted: with the bytes that the grant pins, and in a folder that the same
     /// plugin cannot write, or the grant would be one for every program.
-    fn check_program(&self, permit: &Permit<Command>, program: &Path) -> Result<(), Error> {
+    pub(super) fn check_granted_program(
+        &self,
+        program: &Path,
+        mut pins: impl Iterator<Item = String>,
+    ) -> Result<(), Error> {
         let real =
             program.canonicalize().map_err(|error| Error::io("process.run", program.display().to_string(), &error))?;
         for (root, folder) in &self.context.roots {
@@ -100,7 +104,7 @@ impl CallState {
                 .hint("grant it a program outside of the folders that it writes"));
             }
         }
-        self.gate.each(|it| permit.effect().pinned(it)).try_for_each(|sha256| exec::check_digest(program, &sha256))
+        pins.try_for_each(|sha256| exec::check_digest(program, &sha256))
     }
 
     fn resolve(&self, spec: &CommandSpec, program: &str, args: Vec<String>, as_called: bool) -> Result<Plan, Error> {
@@ -166,7 +170,7 @@ fn never() -> Error {
 }
 
 /// What a program needs to start at all, where that is anything.
-fn system_variables() -> Vec<(OsString, OsString)> {
+pub(super) fn system_variables() -> Vec<(OsString, OsString)> {
     if cfg!(windows) { vec![("SystemRoot".into(), "C:\\Windows".into())] } else { Vec::new() }
 }
 

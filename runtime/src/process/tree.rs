@@ -44,6 +44,18 @@ impl Processes {
         }
     }
 
+    /// Starts a process that outlives its call, and so is nobody's orphan. Nobody sweeps meanwhile.
+    pub(crate) fn spare<T>(
+        &self,
+        start: impl FnOnce() -> std::io::Result<T>,
+        pid: impl FnOnce(&T) -> Option<u32>,
+    ) -> std::io::Result<T> {
+        let mut roots = self.roots();
+        let started = start()?;
+        roots.extend(pid(&started));
+        Ok(started)
+    }
+
     fn guard(&self) -> std::sync::MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,6 +101,11 @@ impl ProcessTree {
     /// The call's name, for [`CALL_VARIABLE`].
     pub fn call(&self) -> &Arc<str> {
         &self.call
+    }
+
+    /// Those of the whole runtime.
+    pub(crate) fn processes(&self) -> &Arc<Processes> {
+        &self.processes
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, Vec<Root>> {

@@ -49,6 +49,7 @@ pub mod provider {
             "pcoder:plugin/types@0.1.0": crate::bindings::host::pcoder::plugin::types,
             "pcoder:plugin/stdio@0.1.0": crate::bindings::host::pcoder::plugin::stdio,
             "pcoder:plugin/process@0.1.0": crate::bindings::host::pcoder::plugin::process,
+            "pcoder:plugin/service@0.1.0": crate::bindings::host::pcoder::plugin::service,
             "pcoder:plugin/files@0.1.0": crate::bindings::host::pcoder::plugin::files,
             "pcoder:plugin/ssh@0.1.0": crate::bindings::host::pcoder::plugin::ssh,
             "pcoder:plugin/websocket@0.1.0": crate::bindings::host::pcoder::plugin::websocket,

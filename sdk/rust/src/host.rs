@@ -14,7 +14,8 @@ use crate::http::{Arriving, Body, Request, Response};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing::FakeStdio;
 use crate::types::{
-    CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, TerminalSize, WriteOptions,
+    CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, ServiceSpec, ServiceStatus, Setting,
+    TerminalSize, WriteOptions,
 };
 
 pub(crate) mod real;
@@ -167,6 +168,36 @@ pub trait Process {
     fn run(&self, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus>;
     /// Runs a command to its end, feeds it `input`, and returns what it wrote.
     fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output>;
+}
+
+/// Programs on the host that outlive the call. Capability `service`.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in service.wit")]
+pub trait Services {
+    /// Starts a program, which runs until it ends or is stopped.
+    fn start(&self, name: &str, spec: &ServiceSpec) -> Result<ServiceStatus>;
+    /// Describes a service.
+    fn status(&self, name: &str) -> Result<Option<ServiceStatus>>;
+    /// Lists the plugin's services.
+    fn list(&self) -> Result<Vec<ServiceStatus>>;
+    /// Ends a service: it is asked to end, and made to after `grace`.
+    fn stop(&self, name: &str, grace: Duration) -> Result<Option<ExitStatus>>;
+    /// Forgets a service that has ended, and its log.
+    fn remove(&self, name: &str) -> Result<()>;
+    /// The end of what it wrote to standard error.
+    fn log_tail(&self, name: &str, bytes: u32) -> Result<Vec<u8>>;
+    /// Talks with a service, once those are through who came before.
+    fn talk(&self, name: &str, patience: Duration) -> Result<Box<dyn Talk>>;
+}
+
+/// A talk with a service; dropping it ends the talk.
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in service.wit")]
+pub trait Talk {
+    /// Sends a message: a JSON object.
+    fn send(&self, message: &str) -> Result<()>;
+    /// Takes the next line without waiting.
+    fn try_receive(&self) -> Result<Option<String>>;
+    /// Waits until there is a line or none will come, or until the time is over.
+    fn wait(&self, longest: Duration);
 }
 
 /// Files on the host that pcoder runs on, by root and path. Capability `files`.
@@ -322,12 +353,12 @@ pub trait Log {
 
 /// Everything that a host offers, for a double of it in tests. Implemented by whatever implements the traits.
 pub trait Everything:
-    Process + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
+    Process + Services + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
 {
 }
 
 impl<T> Everything for T where
-    T: Process + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
+    T: Process + Services + Files + Target + Ssh + WebSockets + Http + Secrets + Settings + Clock + Random + Log
 {
 }
 
@@ -376,6 +407,8 @@ host! {
     ProviderHost {
         /// Programs on the host.
         process: Process,
+        /// Programs on the host that outlive the call.
+        services: Services,
         /// Files on the host.
         files: Files,
         /// SSH.

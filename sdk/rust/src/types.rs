@@ -4,6 +4,7 @@ pub use crate::bindings::agent::exports::pcoder::plugin::agent::{AgentInfo, Auth
 pub use crate::bindings::credentials::exports::pcoder::plugin::credentials::Profile;
 pub use crate::bindings::host::pcoder::plugin::files::Entry;
 pub use crate::bindings::host::pcoder::plugin::log::Level;
+pub use crate::bindings::host::pcoder::plugin::service::{ServiceSpec, ServiceStatus};
 pub use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
 pub use crate::bindings::host::pcoder::plugin::stdio::TerminalSize;
 pub use crate::bindings::host::pcoder::plugin::types::{

@@ -8,6 +8,7 @@
 
 mod harm;
 mod http;
+mod services;
 mod sockets;
 mod ssh;
 mod steps;

@@ -4,7 +4,7 @@ use pcoder_sdk::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{Argv, Command, CommandSpec, Error, Level, Output, Result, Setting, WriteOptions};
 
-use crate::{harm, http, sockets, ssh};
+use crate::{harm, http, services, sockets, ssh};
 
 /// Does one thing and says what came of it.
 pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Result<String> {
@@ -35,6 +35,8 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
             host.process().capture(&argv(arg(1), &args[2..]).with_path_entry(arg(0)), &[]).map(output)
         }
         "process.capture-input" => host.process().capture(&argv(arg(1), &args[2..]), arg(0).as_bytes()).map(output),
+        "service.start" | "service.status" | "service.list" | "service.stop" | "service.remove"
+        | "service.log-tail" | "service.talk" => services::step(host, verb, args),
         "secrets.get" => host.secrets().get(arg(0)),
         "http" => http::send(host, arg(0), arg(1), arg(2), Vec::new()),
         "http.body" => http::send(host, arg(0), arg(1), arg(2), arg(3).into()),

@@ -65,7 +65,7 @@ pub(crate) struct PluginAdd {
     /// Refuse other bytes than the ones with this sha256
     #[arg(long, value_name = "HEX")]
     pub(crate) sha256: Option<String>,
-    /// Grant these classes only: exec, files, net, secrets, target; none with `--only=`
+    /// Grant these classes only: exec, service, files, net, secrets, target; none with `--only=`
     #[arg(long, value_name = "CLASS,…", value_delimiter = ',')]
     pub(crate) only: Option<Vec<String>>,
     /// The folder behind the name of a file root
@@ -89,7 +89,7 @@ fn root(text: &str) -> Result<(String, PathBuf), String> {
 pub(crate) struct PluginGrant {
     /// The plugin
     pub(crate) plugin: String,
-    /// Classes of capability: exec, files, net, secrets, target; all when none is named
+    /// Classes of capability: exec, service, files, net, secrets, target; all when none is named
     #[arg(value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
     /// Do not ask
@@ -106,7 +106,7 @@ pub(crate) struct PluginGrant {
 pub(crate) struct PluginRevoke {
     /// The plugin
     pub(crate) plugin: String,
-    /// Classes of capability: exec, files, net, secrets, target; all when none is named
+    /// Classes of capability: exec, service, files, net, secrets, target; all when none is named
     #[arg(value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
     #[command(flatten)]

@@ -19,6 +19,7 @@ pub(crate) mod run;
 mod run_remote;
 pub(crate) mod runtime;
 pub(crate) mod secret;
+pub(crate) mod service;
 pub(crate) mod setup;
 pub(crate) mod smoke;
 pub(crate) mod tools;

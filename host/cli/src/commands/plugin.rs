@@ -141,6 +141,20 @@ fn lines(asks: &Capabilities) -> String {
         let env = if it.env.is_empty() { String::new() } else { format!(" with the variables {}", it.env.join(", ")) };
         ask(format!("run {} {}{env}{pinned}", it.program, it.args.join(" | ")).trim_end().to_owned(), &it.reason);
     }
+    for it in &asks.service {
+        let pinned = if it.sha256.is_some() { " (pinned to its bytes)" } else { "" };
+        ask(format!("keep {} running beyond its calls{pinned}, started with", it.program), "");
+        for option in &it.options {
+            ask(format!("    {option}"), "");
+        }
+        if !it.messages.is_empty() {
+            ask("  and told".to_owned(), "");
+        }
+        for message in &it.messages {
+            ask(format!("    {message}"), "");
+        }
+        ask("  to its end".to_owned(), &it.reason);
+    }
     for it in &asks.files {
         let access = if it.access == Access::Read { "read" } else { "read and write" };
         ask(format!("{access} files of `{}`", it.root), &it.reason);

@@ -375,9 +375,10 @@ fn portable_plugins(lock: PluginsLock) -> (PluginsLock, Vec<String>) {
         .into_iter()
         .map(|entry| {
             let mut granted: Capabilities = entry.granted.clone().into();
-            let before = granted.exec.len();
+            let before = granted.exec.len() + granted.service.len();
             granted.exec.retain(|exec| !names_a_path(&exec.program));
-            if granted.exec.len() != before || !entry.roots.is_empty() {
+            granted.service.retain(|service| !names_a_path(&service.program));
+            if granted.exec.len() + granted.service.len() != before || !entry.roots.is_empty() {
                 narrowed.push(entry.name.clone());
             }
             Entry { roots: Default::default(), granted: granted.into(), ..entry }

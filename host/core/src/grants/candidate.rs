@@ -168,6 +168,7 @@ impl Candidate<'_> {
         let mut granted = self.kept.clone();
         let more = self.pcoder.resolve_programs(within(&consent.granted, &manifest.capabilities), consent.pin)?;
         granted.exec.extend(more.exec);
+        granted.service.extend(more.service);
         granted.files.retain(|it| !more.files.iter().any(|new| new.root == it.root));
         granted.files.extend(more.files);
         granted.net.extend(more.net);
@@ -209,14 +210,16 @@ impl Candidate<'_> {
 impl Pcoder {
     /// Programs by name become the absolute paths that they have now, pinned to their bytes if that is wanted.
     pub(super) fn resolve_programs(&self, mut granted: Capabilities, pin: bool) -> Result<Capabilities, Error> {
-        for it in granted.exec.iter_mut().filter(|it| it.program != AS_CALLED) {
-            let path = exec::resolve(&it.program, self.surroundings().variable("PATH")).map_err(|error| {
-                error.hint("install it first, or leave `exec` out of what is granted: `--only CLASS,…`")
+        let programs = granted.exec.iter_mut().map(|it| ("exec", &mut it.program, &mut it.sha256));
+        let services = granted.service.iter_mut().map(|it| ("service", &mut it.program, &mut it.sha256));
+        for (class, program, sha256) in programs.chain(services).filter(|(_, program, _)| *program != AS_CALLED) {
+            let path = exec::resolve(program, self.surroundings().variable("PATH")).map_err(|error| {
+                error.hint(format!("install it first, or leave `{class}` out of what is granted: `--only CLASS,…`"))
             })?;
-            if pin && it.sha256.is_none() {
-                it.sha256 = Some(exec::digest(&path)?);
+            if pin && sha256.is_none() {
+                *sha256 = Some(exec::digest(&path)?);
             }
-            it.program = path.display().to_string();
+            *program = path.display().to_string();
         }
         Ok(granted)
     }

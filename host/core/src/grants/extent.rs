@@ -6,13 +6,14 @@
 use std::path::Path;
 
 use pcoder_runtime::capability::net::UrlPattern;
-use pcoder_runtime::manifest::{AS_CALLED, Capabilities, Exec, Files, Net, Secrets};
+use pcoder_runtime::manifest::{AS_CALLED, Capabilities, Exec, Files, Net, Secrets, Service};
 use url::Url;
 
 /// What `asked` has beyond `known`: the lines, or the parts of lines, that `known` does not hold.
 pub fn beyond(asked: &Capabilities, known: &Capabilities) -> Capabilities {
     Capabilities {
         exec: asked.exec.iter().filter_map(|it| exec_beyond(it, &known.exec)).collect(),
+        service: asked.service.iter().filter_map(|it| service_beyond(it, &known.service)).collect(),
         files: asked.files.iter().filter(|it| !files_within(it, &known.files)).cloned().collect(),
         net: asked.net.iter().filter_map(|it| net_beyond(it, &known.net)).collect(),
         secrets: asked.secrets.iter().filter_map(|it| secrets_beyond(it, &known.secrets)).collect(),
@@ -33,6 +34,18 @@ pub fn within(granted: &Capabilities, asked: &Capabilities) -> Capabilities {
                 let env = it.env.iter().filter(|name| asked.iter().any(|ask| ask.env.contains(name)));
                 let kept = Exec { args: args.cloned().collect(), env: env.cloned().collect(), ..it.clone() };
                 (!asked.is_empty() && (kept.program == AS_CALLED || !kept.args.is_empty())).then_some(kept)
+            })
+            .collect(),
+        service: granted
+            .service
+            .iter()
+            .filter_map(|it| {
+                let stands_for = |ask: &&Service| stands_for(&it.program, &ask.program);
+                let asked: Vec<&Service> = asked.service.iter().filter(stands_for).collect();
+                let options = it.options.iter().filter(|line| asked.iter().any(|ask| ask.options.contains(line)));
+                let messages = it.messages.iter().filter(|line| asked.iter().any(|ask| ask.messages.contains(line)));
+                let (options, messages) = (options.cloned().collect(), messages.cloned().collect());
+                (!asked.is_empty()).then(|| Service { options, messages, ..it.clone() })
             })
             .collect(),
         files: asked
@@ -91,6 +104,19 @@ fn exec_beyond(asked: &Exec, known: &[Exec]) -> Option<Exec> {
     let new = asked.args.iter().filter(|line| !same.iter().any(|it| it.args.contains(line)));
     let new: Vec<String> = new.cloned().collect();
     (!new.is_empty()).then(|| Exec { args: new, ..asked.clone() })
+}
+
+fn service_beyond(asked: &Service, known: &[Service]) -> Option<Service> {
+    let same: Vec<&Service> = known.iter().filter(|it| stands_for(&it.program, &asked.program)).collect();
+    if same.is_empty() {
+        return Some(asked.clone());
+    }
+    let new = |lines: &[String], of: fn(&Service) -> &Vec<String>| -> Vec<String> {
+        lines.iter().filter(|line| !same.iter().any(|it| of(it).contains(line))).cloned().collect()
+    };
+    let options = new(&asked.options, |it| &it.options);
+    let messages = new(&asked.messages, |it| &it.messages);
+    (!options.is_empty() || !messages.is_empty()).then(|| Service { options, messages, ..asked.clone() })
 }
 
 fn files_within(asked: &Files, known: &[Files]) -> bool {
@@ -155,9 +181,15 @@ mod tests {
         Files { root: root.into(), access, reason: String::new() }
     }
 
+    fn service(program: &str, options: &[&str], messages: &[&str]) -> Service {
+        let (options, messages) = (strings(options), strings(messages));
+        Service { program: program.into(), options, messages, sha256: None, reason: String::new() }
+    }
+
     fn rich() -> Capabilities {
         Capabilities {
             exec: vec![exec("podman", &["ps", "logs <word>"], &["LANG"]), exec(AS_CALLED, &[], &[])],
+            service: vec![service("qemu", &["-S", "-m <number>"], &[r#"{"execute":"stop"}"#])],
             files: vec![files("state", Access::ReadWrite), files("project", Access::Read)],
             net: vec![net("https://api.example.com/v1", &["GET", "POST"], &[])],
             secrets: vec![secret("KEY", &["https://api.example.com/", "target"])],
@@ -177,11 +209,14 @@ mod tests {
     fn only_the_new_part_of_a_line_goes_beyond() {
         let mut more = rich();
         more.exec[0].args.push("rm <word>".into());
+        more.service[0].options.push("-snapshot".into());
+        more.service[0].messages.push(r#"{"execute":"quit"}"#.into());
         more.files[1].access = Access::ReadWrite;
         more.net[0].methods.push("DELETE".into());
         more.secrets[0].to.push("https://other.example/".into());
         let widened = beyond(&more, &rich());
         assert_eq!(widened.exec, [exec("podman", &["rm <word>"], &["LANG"])]);
+        assert_eq!(widened.service, [service("qemu", &["-snapshot"], &[r#"{"execute":"quit"}"#])]);
         assert_eq!(widened.files, [files("project", Access::ReadWrite)]);
         assert_eq!(widened.net, [net("https://api.example.com/v1", &["DELETE"], &[])]);
         assert_eq!(widened.secrets, [secret("KEY", &["https://other.example/"])]);
@@ -196,6 +231,22 @@ mod tests {
         assert_eq!(beyond(&asks("/tmp/podman"), &granted), asks("/tmp/podman"));
         assert_eq!(within(&granted, &asks("podman")), granted);
         assert_eq!(within(&granted, &asks("docker")), Capabilities::default());
+    }
+
+    #[test]
+    fn of_a_service_stays_what_is_still_asked_for() {
+        fn granted(options: &[&str], messages: &[&str]) -> Capabilities {
+            Capabilities { service: vec![service("/opt/qemu", options, messages)], ..Capabilities::default() }
+        }
+        let (stop, quit) = (r#"{"execute":"stop"}"#, r#"{"execute":"quit"}"#);
+        let all = granted(&["-S", "-m <number>"], &[stop, quit]);
+        let asks = Capabilities { service: vec![service("qemu", &["-S", "-x"], &[stop])], ..Capabilities::default() };
+        assert_eq!(within(&all, &asks), granted(&["-S"], &[stop]));
+        assert_eq!(beyond(&asks, &all).service, [service("qemu", &["-x"], &[])]);
+        // A program without arguments is one as well.
+        let bare = Capabilities { service: vec![service("qemu", &[], &[])], ..Capabilities::default() };
+        assert_eq!(within(&all, &bare), granted(&[], &[]));
+        assert_eq!(beyond(&bare, &Capabilities::default()), bare);
     }
 
     #[test]

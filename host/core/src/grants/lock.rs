@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pcoder_runtime::capability::check_grant;
-use pcoder_runtime::manifest::{Capabilities, Exec, Files, Kind, Net, Secrets, Target};
+use pcoder_runtime::manifest::{Capabilities, Exec, Files, Kind, Net, Secrets, Service, Target};
 use pcoder_state::{Document, Wrong};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Granted {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exec: Vec<Exec>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    service: Vec<Service>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<Files>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -25,13 +27,27 @@ pub struct Granted {
 
 impl From<Capabilities> for Granted {
     fn from(it: Capabilities) -> Self {
-        Self { exec: it.exec, files: it.files, net: it.net, secrets: it.secrets, target: it.target }
+        Self {
+            exec: it.exec,
+            service: it.service,
+            files: it.files,
+            net: it.net,
+            secrets: it.secrets,
+            target: it.target,
+        }
     }
 }
 
 impl From<Granted> for Capabilities {
     fn from(it: Granted) -> Self {
-        Self { exec: it.exec, files: it.files, net: it.net, secrets: it.secrets, target: it.target }
+        Self {
+            exec: it.exec,
+            service: it.service,
+            files: it.files,
+            net: it.net,
+            secrets: it.secrets,
+            target: it.target,
+        }
     }
 }
 

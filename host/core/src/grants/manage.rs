@@ -12,7 +12,7 @@ use crate::Pcoder;
 use crate::errors::from_state;
 
 /// Every class, in the order in which they are shown.
-pub const CLASSES: [Class; 5] = [Class::Exec, Class::Files, Class::Net, Class::Secrets, Class::Target];
+pub const CLASSES: [Class; 6] = [Class::Exec, Class::Service, Class::Files, Class::Net, Class::Secrets, Class::Target];
 
 /// The classes by their names.
 ///
@@ -23,7 +23,7 @@ pub fn classes(names: &[String]) -> Result<Vec<Class>, Error> {
         CLASSES.into_iter().find(|class| class.as_str() == name).ok_or_else(|| {
             Error::new(code::INVALID, "plugin.grant", "there is no such class of capability")
                 .subject(text::for_people(name, 80))
-                .hint("the classes are exec, files, net, secrets and target")
+                .hint("the classes are exec, service, files, net, secrets and target")
         })
     };
     names.iter().map(class).collect()
@@ -44,6 +44,7 @@ pub fn of_classes(all: &Capabilities, classes: &[Class]) -> Capabilities {
     let has = |class| classes.contains(&class);
     Capabilities {
         exec: if has(Class::Exec) { all.exec.clone() } else { Vec::new() },
+        service: if has(Class::Service) { all.service.clone() } else { Vec::new() },
         files: if has(Class::Files) { all.files.clone() } else { Vec::new() },
         net: if has(Class::Net) { all.net.clone() } else { Vec::new() },
         secrets: if has(Class::Secrets) { all.secrets.clone() } else { Vec::new() },
@@ -107,6 +108,7 @@ impl Pcoder {
             let mut granted: Capabilities = entry.granted.clone().into();
             let new = beyond(&more, &granted);
             granted.exec.extend(new.exec);
+            granted.service.extend(new.service);
             granted.files.retain(|it| !new.files.iter().any(|wider| wider.root == it.root));
             granted.files.extend(new.files);
             granted.net.extend(new.net);

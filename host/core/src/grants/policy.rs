@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use pcoder_runtime::Error;
 use pcoder_runtime::capability::check_grant;
 use pcoder_runtime::error::code;
-use pcoder_runtime::manifest::{Capabilities, Exec, Files, Net, Secrets, Target};
+use pcoder_runtime::manifest::{Capabilities, Exec, Files, Net, Secrets, Service, Target};
 use pcoder_state::{Diagnostic, parse};
 use serde::Deserialize;
 
@@ -50,6 +50,8 @@ struct Block {
     all: bool,
     #[serde(default)]
     exec: Vec<Exec>,
+    #[serde(default)]
+    service: Vec<Service>,
     #[serde(default)]
     files: Vec<Files>,
     #[serde(default)]
@@ -105,6 +107,7 @@ impl Block {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             exec: self.exec.clone(),
+            service: self.service.clone(),
             files: self.files.clone(),
             net: self.net.clone(),
             secrets: self.secrets.clone(),
@@ -154,6 +157,7 @@ impl Policy {
             let more = if block.all { granted.clone() } else { block.capabilities() };
             let sum = sum.get_or_insert_default();
             sum.exec.extend(more.exec);
+            sum.service.extend(more.service);
             sum.files.extend(more.files);
             sum.net.extend(more.net);
             sum.secrets.extend(more.secrets);

@@ -34,6 +34,8 @@ mod private_tmp;
 mod remote;
 mod run;
 #[cfg(unix)]
+mod services;
+#[cfg(unix)]
 mod signals;
 mod support;
 #[cfg(target_os = "linux")]

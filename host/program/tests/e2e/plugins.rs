@@ -367,7 +367,7 @@ fn what_cannot_be_added_is_refused_with_the_reason_and_leaves_nothing() {
         error: there is no such class of capability
           in plugin.grant: everything
 
-        hint: the classes are exec, files, net, secrets and target
+        hint: the classes are exec, service, files, net, secrets and target
 
         exit 2
         -- stderr

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use pcoder_sdk::host::{
-    Clock, Files, Http, Input, Log, Process, ProcessManagerHost, Random, Secrets, Settings, Ssh, Stdio, Target,
-    WebSocket, WebSockets,
+    Clock, Files, Http, Input, Log, Process, ProcessManagerHost, Random, Secrets, Services, Settings, Ssh, Stdio, Talk,
+    Target, WebSocket, WebSockets,
 };
 use pcoder_sdk::http::{Arriving, Body, Request, Response};
 use pcoder_sdk::testing::FakeHost;
-use pcoder_sdk::types::{Command as What, Endpoint, Entry, Level};
+use pcoder_sdk::types::{Command as What, Endpoint, Entry, Level, ServiceSpec, ServiceStatus};
 use pcoder_sdk::{
     CommandSpec, Error, ExitStatus, Output, ProcessInfo, ProcessManager as _, ProcessSpec, Result, Setting,
     WriteOptions, code, path,
@@ -309,6 +309,30 @@ impl Files for Machine<'_> {
         unused()
     }
     fn create_directory(&self, _root: &str, _path: &str, _mode: Option<u32>) -> Result<()> {
+        unused()
+    }
+}
+
+impl Services for Machine<'_> {
+    fn start(&self, _name: &str, _spec: &ServiceSpec) -> Result<ServiceStatus> {
+        unused()
+    }
+    fn status(&self, _name: &str) -> Result<Option<ServiceStatus>> {
+        unused()
+    }
+    fn list(&self) -> Result<Vec<ServiceStatus>> {
+        unused()
+    }
+    fn stop(&self, _name: &str, _grace: Duration) -> Result<Option<ExitStatus>> {
+        unused()
+    }
+    fn remove(&self, _name: &str) -> Result<()> {
+        unused()
+    }
+    fn log_tail(&self, _name: &str, _bytes: u32) -> Result<Vec<u8>> {
+        unused()
+    }
+    fn talk(&self, _name: &str, _patience: Duration) -> Result<Box<dyn Talk>> {
         unused()
     }
 }

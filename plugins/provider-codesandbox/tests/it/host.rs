@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use pcoder_sdk::host::{
-    Clock, Files, Http, Input, Log, Process, ProviderHost, Random, Secrets, Settings, Ssh, Stdio, Target, WebSocket,
-    WebSockets,
+    Clock, Files, Http, Input, Log, Process, ProviderHost, Random, Secrets, Services, Settings, Ssh, Stdio, Talk,
+    Target, WebSocket, WebSockets,
 };
 use pcoder_sdk::http::{Arriving, Body, Request, Response};
+use pcoder_sdk::types::{ServiceSpec, ServiceStatus};
 use pcoder_sdk::{
     CommandSpec, Endpoint, Entry, Error, ExitStatus, Level, Message, Output, Result, Setting, WriteOptions, code,
 };
@@ -479,6 +480,36 @@ impl Target for RealHost {
 
     fn delete_directory(&self, _: &str) -> Result<()> {
         never("target.delete-directory")
+    }
+}
+
+impl Services for RealHost {
+    fn start(&self, _: &str, _: &ServiceSpec) -> Result<ServiceStatus> {
+        never("service.start")
+    }
+
+    fn status(&self, _: &str) -> Result<Option<ServiceStatus>> {
+        never("service.status")
+    }
+
+    fn list(&self) -> Result<Vec<ServiceStatus>> {
+        never("service.list")
+    }
+
+    fn stop(&self, _: &str, _: Duration) -> Result<Option<ExitStatus>> {
+        never("service.stop")
+    }
+
+    fn remove(&self, _: &str) -> Result<()> {
+        never("service.remove")
+    }
+
+    fn log_tail(&self, _: &str, _: u32) -> Result<Vec<u8>> {
+        never("service.log-tail")
+    }
+
+    fn talk(&self, _: &str, _: Duration) -> Result<Box<dyn Talk>> {
+        never("service.talk")
     }
 }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use super::Streams;
 use super::{
-    Clock, Files, Http, Input as Awaited, Log, Piece, Process, Random, Secrets, Settings, Source, Ssh, Stdio, Target,
-    WebSocket, WebSockets,
+    Clock, Files, Http, Input as Awaited, Log, Piece, Process, Random, Secrets, Services, Settings, Source, Ssh, Stdio,
+    Talk, Target, WebSocket, WebSockets,
 };
-use crate::bindings::host::pcoder::plugin::{files, log, process, secrets, settings, ssh, stdio, target, websocket};
+use crate::bindings::host::pcoder::plugin::{
+    files, log, process, secrets, service, settings, ssh, stdio, target, websocket,
+};
 use crate::bindings::host::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::host::wasi::io::error::Error as StreamFailure;
 use crate::bindings::host::wasi::io::poll::{Pollable, poll};
@@ -21,7 +23,9 @@ use crate::bindings::host::wasi::io::streams::{OutputStream, StreamError};
 use crate::bindings::host::wasi::random::random;
 use crate::error::Result;
 use crate::http::{Arriving, Body, Request, Response};
-use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, Setting, WriteOptions};
+use crate::types::{
+    CommandSpec, Endpoint, Entry, ExitStatus, Level, Message, Output, ServiceSpec, ServiceStatus, Setting, WriteOptions,
+};
 
 /// The host that a component runs in.
 pub(crate) struct Host;
@@ -45,6 +49,55 @@ impl Process for Host {
 
     fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
         process::capture(spec, input)
+    }
+}
+
+/// As the contract has it.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+impl Services for Host {
+    fn start(&self, name: &str, spec: &ServiceSpec) -> Result<ServiceStatus> {
+        service::start(name, spec)
+    }
+
+    fn status(&self, name: &str) -> Result<Option<ServiceStatus>> {
+        service::status(name)
+    }
+
+    fn list(&self) -> Result<Vec<ServiceStatus>> {
+        service::list()
+    }
+
+    fn stop(&self, name: &str, grace: Duration) -> Result<Option<ExitStatus>> {
+        service::stop(name, milliseconds(grace))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        service::remove(name)
+    }
+
+    fn log_tail(&self, name: &str, bytes: u32) -> Result<Vec<u8>> {
+        service::log_tail(name, bytes)
+    }
+
+    fn talk(&self, name: &str, patience: Duration) -> Result<Box<dyn Talk>> {
+        Ok(Box::new(service::talk(name, milliseconds(patience))?))
+    }
+}
+
+impl Talk for service::Conversation {
+    fn send(&self, message: &str) -> Result<()> {
+        Self::send(self, message)
+    }
+
+    fn try_receive(&self) -> Result<Option<String>> {
+        Self::receive(self)
+    }
+
+    fn wait(&self, longest: Duration) {
+        wait_for(vec![self.subscribe()], None, None, longest);
     }
 }
 

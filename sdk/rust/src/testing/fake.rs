@@ -7,11 +7,13 @@ use super::files::Tree;
 use crate::error::{Error, Result, code};
 use crate::host::{
     AgentHost, Clock, CredentialsHost, Files, Http, Input, Log, Process, ProcessManagerHost, ProviderHost, Random,
-    Secrets, Settings, Ssh, Stdio, Target, WebSocket, WebSockets,
+    Secrets, Services, Settings, Ssh, Stdio, Talk, Target, WebSocket, WebSockets,
 };
 use crate::http::{Arriving, Body, Request, Response};
 use crate::path;
-use crate::types::{CommandSpec, Endpoint, Entry, ExitStatus, Level, Output, Setting, WriteOptions};
+use crate::types::{
+    CommandSpec, Endpoint, Entry, ExitStatus, Level, Output, ServiceSpec, ServiceStatus, Setting, WriteOptions,
+};
 
 /// What answers requests that no answer was queued for.
 type Server = Box<dyn Fn(&Request) -> Result<Response>>;
@@ -26,6 +28,7 @@ pub struct FakeHost {
     failures: RefCell<BTreeMap<&'static str, VecDeque<Error>>>,
     secrets: RefCell<BTreeMap<String, String>>,
     settings: RefCell<BTreeMap<String, String>>,
+    services: RefCell<BTreeMap<String, ServiceStatus>>,
     host_files: RefCell<Tree>,
     target_files: RefCell<Tree>,
     now: Cell<Duration>,
@@ -51,6 +54,7 @@ impl FakeHost {
             failures: RefCell::default(),
             secrets: RefCell::default(),
             settings: RefCell::default(),
+            services: RefCell::default(),
             host_files: RefCell::default(),
             target_files: RefCell::default(),
             now: Cell::new(Duration::from_secs(1_700_000_000)),
@@ -193,6 +197,58 @@ impl Process for FakeHost {
     fn capture(&self, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
         self.record(Call::new("process.capture", "").spec(spec).content(input))?;
         self.next("process.capture")
+    }
+}
+
+impl Services for FakeHost {
+    fn start(&self, name: &str, spec: &ServiceSpec) -> Result<ServiceStatus> {
+        let program = crate::shell::join(std::iter::once(&spec.program).chain(&spec.args));
+        self.record(Call::new("service.start", format!("{name} in {}: {program}", spec.folder)))?;
+        if self.services.borrow().contains_key(name) {
+            return Err(Error::new(code::CONFLICT, "service.start", "it is running already").subject(name));
+        }
+        let started = u64::try_from(self.now.get().as_millis()).ok();
+        let status =
+            ServiceStatus { name: name.to_owned(), state: "running".to_owned(), exit: None, started_ms: started };
+        self.services.borrow_mut().insert(name.to_owned(), status.clone());
+        Ok(status)
+    }
+
+    fn status(&self, name: &str) -> Result<Option<ServiceStatus>> {
+        self.record(Call::new("service.status", name))?;
+        Ok(self.services.borrow().get(name).cloned())
+    }
+
+    fn list(&self) -> Result<Vec<ServiceStatus>> {
+        self.record(Call::new("service.list", ""))?;
+        Ok(self.services.borrow().values().cloned().collect())
+    }
+
+    fn stop(&self, name: &str, _: Duration) -> Result<Option<ExitStatus>> {
+        self.record(Call::new("service.stop", name))?;
+        let exit = Some(ExitStatus::Exited(0));
+        Ok(self.services.borrow_mut().get_mut(name).and_then(|status| {
+            status.state = "ended".to_owned();
+            status.exit = exit;
+            exit
+        }))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.record(Call::new("service.remove", name))?;
+        self.services.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    /// Nothing was ever written.
+    fn log_tail(&self, name: &str, _: u32) -> Result<Vec<u8>> {
+        self.record(Call::new("service.log-tail", name))?;
+        Ok(Vec::new())
+    }
+
+    fn talk(&self, name: &str, _: Duration) -> Result<Box<dyn Talk>> {
+        self.record(Call::new("service.talk", name))?;
+        Err(Error::new(code::NOT_FOUND, "service.talk", "the fake host runs no programs").subject(name))
     }
 }
 
