@@ -114,6 +114,11 @@ async fn only_what_was_granted_is_said_to_it() {
     let lines = "{\n  \"execute\": \"stop\"\n}";
     assert_eq!(house.step(place.context(), &["service.talk", "a", lines]).await, r#"ok {"execute":"stop"}"#);
     place.end().await;
+    // What may be said to one program may not be said to another: `sleep` has no messages.
+    assert_eq!(house.step(place.context(), &["service.start", "b", ".", "sleep", "100"]).await, "ok running -");
+    let answer = house.step(place.context(), &["service.talk", "b", r#"{"execute":"stop"}"#]).await;
+    assert!(answer.starts_with("denied "), "{answer}");
+    place.end().await;
 }
 
 #[tokio::test]

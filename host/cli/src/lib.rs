@@ -104,7 +104,8 @@ async fn dispatch(
     pcoder.keep_services_with(Launcher {
         program: own.clone(),
         supervise: vec!["__service".into()],
-        become_program: vec!["__service-program".into()],
+        // What follows is the program's, whatever it looks like.
+        become_program: vec!["__service-program".into(), "--".into()],
     });
     pcoder.private_tmp_with(Starter { program: own.clone(), args: vec!["__private-tmp".into()] });
     pcoder.compile_with(CompileCommand { program: own, args: vec!["__compile".into()] });

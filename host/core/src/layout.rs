@@ -99,7 +99,9 @@ impl Layout {
 
     /// What is known of a plugin's programs that outlive its calls. They are locks, and what stands beside them.
     pub fn services(&self, plugin: &str) -> PathBuf {
-        self.locks.join("services").join(plugin)
+        // The engine store's locks may be shared with others, and these are not.
+        let locks = if self.locks_elsewhere() { self.locks.clone() } else { self.data.join("locks") };
+        locks.join("services").join(plugin)
     }
 
     /// The user's settings.

@@ -30,10 +30,11 @@ impl Surroundings {
     /// Where the sockets of this user's services are: a short path on this machine's own disk, and this user's alone. On
     /// Windows their pipes have names of another kind, and this is not used.
     pub fn sockets(&self) -> PathBuf {
-        if let Some(runtime) = self.variable("XDG_RUNTIME_DIR") {
-            return PathBuf::from(runtime).join("pcoder");
+        let absolute = |name| self.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        if let Some(runtime) = absolute("XDG_RUNTIME_DIR") {
+            return runtime.join("pcoder");
         }
-        let temporary = self.variable("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        let temporary = absolute("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
         #[cfg(unix)]
         let name = format!("pcoder-{}", rustix::process::geteuid().as_raw());
         #[cfg(not(unix))]

@@ -22,6 +22,8 @@ use crate::protocol::{Answer, Exit, Hello, Order, Record, Spec, Started, State, 
 const START: Duration = Duration::from_secs(60);
 /// How often a lock is looked at that is about to be given back.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long an answer may take when nobody else talks.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long one takes at most that was asked to end by a signal.
 const SIGNALED: Duration = Duration::from_secs(12);
 /// How long a supervisor may take to answer at once.
@@ -49,9 +51,10 @@ pub struct Services {
 
 /// A talk with a program. Dropping it ends the talk, and not the program.
 pub struct Talk {
-    /// What is written here is the program's input.
+    /// What is written here is the program's input, line by line: one that is not whole when the talk ends is dropped.
     pub input: Box<dyn AsyncWrite + Send + Unpin>,
-    /// What the program writes, from where the talk before ended. It ends with the program, and what a program that has
+    /// What the program writes, from about where the talk before ended: from the beginning of a line, and without what was
+    /// on its way to the one who talked before. It ends with the program, and what a program that has
     /// ended wrote before anybody talked with it is gone: its errors are in its log.
     pub output: Box<dyn AsyncRead + Send + Unpin>,
 }
@@ -71,7 +74,7 @@ impl Services {
 
     /// Starts a program. It runs until it ends, or is stopped, whatever becomes of this process.
     ///
-    /// `spawn` starts the supervisor, for those who keep a list of their processes: it must not be on one of those that
+    /// `about` is written down for those who find the service later. `spawn` starts the supervisor, for those who keep a list of their processes: it must not be on one of those that
     /// are ended.
     ///
     /// Dropped in the middle, it may have started the service or not: [`status`](Self::status) says which.
@@ -81,6 +84,7 @@ impl Services {
     pub async fn start(
         &self,
         name: &str,
+        about: &str,
         spec: Spec,
         spawn: impl FnOnce(&mut Command) -> io::Result<Child> + Send,
     ) -> Result<Status> {
@@ -92,6 +96,7 @@ impl Services {
         let starter = (self.launcher.program.clone(), self.launcher.become_program.clone());
         let order = Order {
             name: name.to_owned(),
+            about: about.to_owned(),
             asked_by: std::process::id(),
             folder: folder.path.clone(),
             socket: socket(&self.sockets, &folder)?,
@@ -99,7 +104,7 @@ impl Services {
             starter: cfg!(target_os = "linux").then_some(starter),
         };
         let order = serde_json::to_vec(&order).map_err(|error| Error::io("start", &folder.path, error.into()))?;
-        fs::create_dir_all(&folder.path).at("make", &folder.path)?;
+        folder.make()?;
         let mut command = Command::new(&self.launcher.program);
         // Nothing of the starter's stays in use by it: neither its environment nor its folder nor its streams.
         command.args(&self.launcher.supervise).env_clear().current_dir(root(&folder.path));
@@ -154,15 +159,16 @@ impl Services {
         }
         let ended = record.as_ref().and_then(|it| it.ended);
         let state = match (held, &record, ended) {
-            // The record of one that ran before is replaced when the new one runs.
-            (true, None, _) | (true, _, Some(_)) => State::Starting,
+            // The record of one that ran before is removed before a new one is started.
+            (true, None, _) => State::Starting,
             (true, Some(_), None) => State::Running,
-            (false, _, Some(ended)) => State::Ended(ended.exit),
+            (_, _, Some(ended)) => State::Ended(ended.exit),
             (false, _, None) => State::Lost,
         };
         let runs = state == State::Running;
         Ok(Some(Status {
             name: name.to_owned(),
+            about: record.as_ref().map(|it| it.about.clone()),
             state,
             pid: record.as_ref().filter(|_| runs).map(|it| it.pid),
             started_ms: record.as_ref().map(|it| it.started_ms),
@@ -191,13 +197,15 @@ impl Services {
         Ok(all)
     }
 
-    /// Talks with a service. One talks at a time: this waits for those who came before, for at most `patience`.
+    /// Talks with a service, in lines. One talks at a time: this waits for those who came before, for at most `patience`,
+    /// or a second, which an answer may take.
     ///
     /// # Errors
     /// `NotRunning`, `Busy`, `Supervisor`.
     pub async fn talk(&self, name: &str, patience: Duration) -> Result<Talk> {
         let (mut from, to) =
             self.connect(name, Want::Talk).await?.ok_or_else(|| Error::NotRunning { name: name.to_owned() })?;
+        let patience = patience.max(AT_ONCE);
         let answer = timeout(patience, answer(&mut from)).await;
         match answer.map_err(|_| Error::Busy { name: name.to_owned(), waited: patience })? {
             Some(Answer::Talk) => Ok(Talk { input: Box::new(to), output: Box::new(from) }),

@@ -14,6 +14,9 @@ use crate::protocol::{FORMAT, Record};
 /// Paths of Unix sockets are in a field of 108 bytes, with a NUL (`unix(7)`); elsewhere in one of 104.
 const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
+/// How often a lock is looked at that is about to be given back.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// How long somebody who only looks may hold the lock.
 const A_LOOK: Duration = Duration::from_secs(2);
 
@@ -64,10 +67,28 @@ impl Folder {
         serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::io("read", &path, error.into()))
     }
 
+    /// What another supervisor wrote down. The lock must be held.
+    pub(crate) fn forget_record(&self) -> Result<()> {
+        let path = self.record_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
         let path = self.record_path();
         let bytes = serde_json::to_vec(record).map_err(|error| Error::io("write", &path, error.into()))?;
         Ok(pcoder_state::write_atomic(&path, &bytes)?)
+    }
+
+    /// Makes the folder, which is its user's alone: its log may hold anything, and who can open the lock can hold it.
+    pub(crate) fn make(&self) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.path).at("make", &self.path)
     }
 
     /// The lock of a service that runs, for its supervisor. None when another one has it.
@@ -75,7 +96,7 @@ impl Folder {
         let path = self.path.join("lock");
         let started = Instant::now();
         loop {
-            fs::create_dir_all(&self.path).at("make the folder of", &path)?;
+            self.make()?;
             let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
             let file = match opened {
                 Ok(file) => file,
@@ -86,8 +107,10 @@ impl Folder {
             match file.try_lock() {
                 // A folder that was removed meanwhile has taken its lock along: this one would be nobody's.
                 Ok(()) if is_still(&file, &path) => return Ok(Some(Held { _file: file })),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) if started.elapsed() < A_LOOK && !self.is_held()? => {}
+                Ok(()) => std::thread::sleep(LOOK_AGAIN),
+                Err(TryLockError::WouldBlock) if started.elapsed() < A_LOOK && !self.is_held()? => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
             }

@@ -28,8 +28,10 @@ impl Log {
 
     /// Writes some of it. A disk that is full is no reason for the service to end.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if self.size >= LARGEST && fs::rename(&self.path, older(&self.path)).is_ok() {
-            match OpenOptions::new().append(true).create(true).open(&self.path) {
+        if self.size >= LARGEST {
+            // It was moved already when it could not be opened anew the last time.
+            drop(fs::rename(&self.path, older(&self.path)));
+            match OpenOptions::new().append(true).create_new(true).open(&self.path) {
                 Ok(file) => (self.file, self.size) = (file, 0),
                 Err(_) => return,
             }

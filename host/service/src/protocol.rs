@@ -18,7 +18,7 @@ pub struct Spec {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its working folder.
+    /// Its working folder, by its real path: absolute and without links.
     pub cwd: PathBuf,
     /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
@@ -45,7 +45,8 @@ pub enum State {
     Running,
     /// It ended, and its supervisor saw it.
     Ended(Exit),
-    /// Its supervisor was killed, and the program with it, or the machine was restarted.
+    /// Its supervisor was killed, or the machine was restarted. On Linux the program has ended with it, unless it is one
+    /// that got more rights when it was started; elsewhere it may go on.
     Lost,
 }
 
@@ -54,6 +55,8 @@ pub enum State {
 pub struct Status {
     /// Its name.
     pub name: String,
+    /// What whoever started it said about it.
+    pub about: Option<String>,
     /// What it is doing.
     pub state: State,
     /// The program's process id, while it runs.
@@ -68,6 +71,7 @@ pub struct Status {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) name: String,
+    pub(crate) about: String,
     /// The process that asks.
     pub(crate) asked_by: u32,
     pub(crate) folder: PathBuf,
@@ -95,6 +99,7 @@ pub(crate) enum Started {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) format: u32,
+    pub(crate) about: String,
     /// The program's.
     pub(crate) pid: u32,
     /// The supervisor's. While the lock is held it is right.

@@ -117,6 +117,8 @@ impl Supervisor {
         let asked = Asked::new();
         let folder = Folder { path: order.folder.clone() };
         let held = folder.lock()?.ok_or_else(|| Error::Running { name: order.name.clone() })?;
+        // That of one that was lost would pass for this one's.
+        folder.forget_record()?;
         if is_gone(order.asked_by) {
             let what = "was not started: who asked for it was killed".to_owned();
             return Err(Error::Supervisor { name: order.name.clone(), what });
@@ -127,6 +129,7 @@ impl Supervisor {
         let pid = child.id().unwrap_or_default();
         let record = Record {
             format: FORMAT,
+            about: order.about.clone(),
             pid,
             supervisor: std::process::id(),
             started_ms: now_ms(),
@@ -227,8 +230,13 @@ fn start(order: &Order) -> Result<Child> {
     if !may_run(&found) {
         return Err(not_started("it is no program, or may not be executed".to_owned()));
     }
-    if !spec.cwd.is_dir() {
-        return Err(not_started(format!("its working folder `{}` is not there", spec.cwd.display())));
+    match spec.cwd.canonicalize() {
+        Ok(real) if real == spec.cwd && real.is_dir() => {}
+        // Whoever looked at where it leads looked at another one.
+        Ok(real) if real.is_dir() => {
+            return Err(not_started(format!("its working folder `{}` is behind a link", spec.cwd.display())));
+        }
+        _ => return Err(not_started(format!("its working folder `{}` is not there", spec.cwd.display()))),
     }
     let mut command = match &order.starter {
         Some((program, args)) => {
@@ -353,8 +361,12 @@ impl Clients {
         }
         match hello.want {
             Want::Talk => {
-                // Those who wait get their turn in the order in which they came.
-                let mut ends = self.ends.lock().await;
+                // Those who wait get their turn in the order in which they came. They say nothing before they have it: what
+                // comes from one is its end.
+                let mut ends = tokio::select! {
+                    ends = self.ends.lock() => ends,
+                    _ = from.fill_buf() => return,
+                };
                 if say(&mut to, &Answer::Talk).await {
                     ends.talk(from, to).await;
                 }

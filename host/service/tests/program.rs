@@ -76,7 +76,7 @@ fn start(folder: &str, sockets: &str, name: &str, program: &[&str]) {
     let spec = Spec { program: own, args: program.iter().map(Into::into).collect(), cwd: "/".into(), env: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), services.start(name, spec, |it| it.spawn()))
+        tokio::time::timeout(Duration::from_secs(60), services.start(name, "a test", spec, |it| it.spawn()))
             .await
             .unwrap()
             .unwrap();

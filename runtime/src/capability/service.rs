@@ -9,12 +9,17 @@
 
 use serde_json::Value;
 
+use super::exec::same_program;
 use super::{Class, Effect};
 use crate::error::{Error, code};
 use crate::manifest::{Capabilities, Service};
+use crate::text::for_people;
 
 /// A key that a message may have beyond what its template has: with it an answer is found among others.
 const ID: &str = "id";
+
+/// As much of a service's name as is shown.
+const NAME: usize = 80;
 
 /// Something done with a service.
 #[derive(Clone, Debug)]
@@ -39,21 +44,29 @@ pub enum ServiceUse {
     Send {
         /// Its name.
         name: String,
+        /// Its program, as the plugin asked for it.
+        program: String,
         /// The message.
         message: Value,
     },
 }
 
 impl ServiceUse {
+    /// What grants it. What was granted of one program in several steps counts together.
     fn grant<'a>(&self, capabilities: &'a Capabilities) -> Option<&'a Service> {
-        capabilities.service.iter().find(|grant| match self {
+        let granted = &capabilities.service;
+        let lines = |of: &Service, lines: fn(&Service) -> &Vec<String>| -> Vec<String> {
+            granted.iter().filter(|it| it.program == of.program).flat_map(lines).cloned().collect()
+        };
+        granted.iter().find(|grant| match self {
             Self::Start { program, args, .. } => {
-                super::exec::same_program(&grant.program, program)
-                    && Options::parse(&grant.options).is_ok_and(|it| it.accept(args))
+                same_program(&grant.program, program)
+                    && Options::parse(&lines(grant, |it| &it.options)).is_ok_and(|it| it.accept(args))
             }
             Self::Own { .. } => true,
-            Self::Send { message, .. } => {
-                grant.messages.iter().any(|it| Template::parse(it).is_ok_and(|it| it.accepts(message)))
+            Self::Send { program, message, .. } => {
+                let accepts = |line: &String| Template::parse(line).is_ok_and(|it| it.accepts(message));
+                same_program(&grant.program, program) && lines(grant, |it| &it.messages).iter().any(accepts)
             }
         })
     }
@@ -65,7 +78,8 @@ impl ServiceUse {
 
     /// The digest that the grant pins the program to.
     pub(crate) fn pinned(&self, capabilities: &Capabilities) -> Option<String> {
-        self.grant(capabilities).and_then(|grant| grant.sha256.clone())
+        let program = &self.grant(capabilities)?.program;
+        capabilities.service.iter().filter(|it| it.program == *program).find_map(|it| it.sha256.clone())
     }
 }
 
@@ -82,13 +96,16 @@ impl Effect for ServiceUse {
 
     fn describe(&self) -> String {
         match self {
-            Self::Start { name, program, args } => format!("{name}: {program} with {} arguments", args.len()),
-            Self::Own { name, .. } => name.clone(),
+            Self::Start { name, program, args } => {
+                let (name, program) = (for_people(name, NAME), for_people(program, 200));
+                format!("{name}: {program} with {} arguments", args.len())
+            }
+            Self::Own { name, .. } => for_people(name, NAME),
             // What is asked for, and not with what.
-            Self::Send { name, message } => {
+            Self::Send { name, message, .. } => {
                 let what =
                     message.as_object().and_then(|it| it.values().find_map(Value::as_str)).unwrap_or("a message");
-                format!("{name}: {}", crate::text::for_people(what, 80))
+                format!("{}: {}", for_people(name, NAME), for_people(what, 80))
             }
         }
     }
@@ -430,18 +447,35 @@ mod tests {
             program: program.into(),
             args: args.iter().map(|&it| it.to_owned()).collect(),
         };
-        let send = |message: &str| ServiceUse::Send {
+        let send = |program: &str, message: &str| ServiceUse::Send {
             name: "a".into(),
+            program: program.into(),
             message: serde_json::from_str(message).expect("JSON"),
         };
         assert!(start("qemu-system-x86_64", &["-S"]).allowed_by(&capabilities).is_some());
         assert!(start("qemu-system-x86_64", &["-T"]).allowed_by(&capabilities).is_none());
         assert!(start("/tmp/qemu-system-x86_64", &["-S"]).allowed_by(&capabilities).is_none());
-        assert!(send(r#"{"execute":"stop"}"#).allowed_by(&capabilities).is_some());
-        assert!(send(r#"{"execute":"quit"}"#).allowed_by(&capabilities).is_none());
+        let stop = r#"{"execute":"stop"}"#;
+        assert!(send("qemu-system-x86_64", stop).allowed_by(&capabilities).is_some());
+        assert!(send("qemu-system-x86_64", r#"{"execute":"quit"}"#).allowed_by(&capabilities).is_none());
+        // What may be said to one program may not be said to another.
+        assert!(send("qemu-img", stop).allowed_by(&capabilities).is_none());
+        // What was granted later counts with what was granted before, and the pin of one is the pin of all.
+        let mut more = capabilities.clone();
+        more.service.push(Service {
+            options: vec!["-snapshot".into()],
+            messages: Vec::new(),
+            sha256: Some("ab".repeat(32)),
+            ..more.service[0].clone()
+        });
+        let both = start("qemu-system-x86_64", &["-S", "-snapshot"]);
+        assert!(both.allowed_by(&more).is_some() && both.allowed_by(&capabilities).is_none());
+        assert!(both.pinned(&more).is_some());
+        more.service[1].program = "/usr/bin/qemu-system-x86_64".into();
+        assert!(both.allowed_by(&more).is_none(), "another program of that name");
         let own = ServiceUse::Own { verb: "stop", name: "a".into() };
         assert!(own.allowed_by(&capabilities).is_some());
-        for effect in [own, start("qemu-system-x86_64", &[]), send(r#"{"execute":"stop"}"#)] {
+        for effect in [own, start("qemu-system-x86_64", &[]), send("qemu-system-x86_64", stop)] {
             assert!(effect.allowed_by(&Capabilities::default()).is_none());
         }
     }

@@ -28,12 +28,16 @@ use crate::manifest::Access;
 const LINE: u64 = 1 << 20;
 /// Lines that wait for the plugin before the program has to.
 const WAITING: usize = 64;
+/// How many programs one plugin keeps running.
+const MOST: usize = 256;
 /// The most of a log that is read at once.
 const LOG: u32 = 1 << 20;
 
 /// A talk with a program, in lines. Dropping it ends the talk.
 pub struct Talk {
     name: String,
+    /// Its program, as the plugin asked for it.
+    program: String,
     input: Box<dyn AsyncWrite + Send + Unpin>,
     inbox: mpsc::Receiver<Result<String, Error>>,
     /// What `ready` took out of the inbox.
@@ -44,11 +48,11 @@ pub struct Talk {
 }
 
 impl Talk {
-    fn new(name: String, talk: pcoder_service::Talk, gate: Arc<Gate>) -> Self {
+    fn new(name: String, program: String, talk: pcoder_service::Talk, gate: Arc<Gate>) -> Self {
         let (sender, inbox) = mpsc::channel(WAITING);
         let mut reader = JoinSet::new();
         reader.spawn(read(BufReader::new(talk.output), sender, gate));
-        Self { name, input: talk.input, inbox, next: None, ended: None, _reader: reader }
+        Self { name, program, input: talk.input, inbox, next: None, ended: None, _reader: reader }
     }
 
     fn receive(&mut self) -> Result<Option<String>, Error> {
@@ -112,14 +116,19 @@ impl Host for CallState {
         const OPERATION: &str = "service.start";
         let effect = ServiceUse::Start { name: name.clone(), program: spec.program.clone(), args: spec.args.clone() };
         let permit = self.gate.authorize(effect)?;
+        let program = spec.program.clone();
         let ready = self.services(OPERATION).and_then(|it| Ok((it, self.service_spec(&permit, spec)?)));
         let result = match ready {
+            Ok((services, _)) if running(&services) >= MOST => {
+                let message = format!("the plugin keeps {MOST} programs running, and may keep no more");
+                Err(Error::new(code::LIMIT, OPERATION, message).subject(name).hint("stop some of them"))
+            }
             Ok((services, spec)) => {
                 let processes = Arc::clone(self.tree.processes());
                 let spawn = move |command: &mut tokio::process::Command| {
                     processes.spare(|| command.spawn(), tokio::process::Child::id)
                 };
-                services.start(&name, spec, spawn).await.map_err(|error| from(OPERATION, error))
+                services.start(&name, &program, spec, spawn).await.map_err(|error| from(OPERATION, error))
             }
             Err(error) => Err(error),
         };
@@ -163,8 +172,10 @@ impl Host for CallState {
         const OPERATION: &str = "service.talk";
         let (permit, services) = self.own("talk", &name)?;
         let talk = services.talk(&name, Duration::from_millis(patience_ms.into())).await;
-        let talk = permit.finish(0, talk.map_err(|error| from(OPERATION, error)))?;
-        let talk = Talk::new(name, talk, Arc::clone(&self.gate));
+        // Asked for while the talk holds the service: it is the one that is talked with.
+        let talk = talk.and_then(|talk| Ok((talk, services.status(&name)?.and_then(|it| it.about))));
+        let (talk, program) = permit.finish(0, talk.map_err(|error| from(OPERATION, error)))?;
+        let talk = Talk::new(name, program.unwrap_or_default(), talk, Arc::clone(&self.gate));
         Ok(self.keep(OPERATION, talk)?)
     }
 }
@@ -178,11 +189,15 @@ impl HostConversation for CallState {
         }
         let message = serde_json::from_str(&message)
             .map_err(|error| Error::new(code::INVALID, OPERATION, format!("a message is a JSON object: {error}")))?;
-        let name = self.table.get(&talk).map_err(|error| lost(OPERATION, &error))?.name.clone();
-        let permit = self.gate.authorize(ServiceUse::Send { name, message })?;
+        let of = self.table.get(&talk).map_err(|error| lost(OPERATION, &error))?;
+        let (name, program) = (of.name.clone(), of.program.clone());
+        let permit = self.gate.authorize(ServiceUse::Send { name, program, message })?;
         // As it was read and checked, and in one line: what the program reads is what was looked at.
         let ServiceUse::Send { message, .. } = permit.effect() else { return Ok(()) };
         let line = format!("{message}\n");
+        let size = line.len() as u64;
+        // Before it is sent: what was sent is not to be sent again.
+        self.charge(OPERATION, size)?;
         let talk = self.table.get_mut(&talk).map_err(|error| lost(OPERATION, &error))?;
         let sent = async {
             talk.input.write_all(line.as_bytes()).await?;
@@ -191,9 +206,7 @@ impl HostConversation for CallState {
         let sent = sent.await.map_err(|error| {
             Error::new(code::UNAVAILABLE, OPERATION, format!("the program takes no more: {error}")).subject(&talk.name)
         });
-        let size = line.len() as u64;
-        permit.finish(size, sent)?;
-        Ok(self.charge(OPERATION, size)?)
+        Ok(permit.finish(size, sent)?)
     }
 
     async fn receive(&mut self, talk: Resource<Talk>) -> Result<Option<String>, WitError> {
@@ -246,6 +259,12 @@ impl CallState {
         let cwd = folder.finish(0, below(state, &path))?;
         Ok(Spec { program, args: spec.args.into_iter().map(Into::into).collect(), cwd, env: system() })
     }
+}
+
+/// How many of them run. Where that cannot be told, starting one says why.
+fn running(services: &Services) -> usize {
+    let runs = |it: &Status| matches!(it.state, State::Starting | State::Running);
+    services.list().map_or(0, |all| all.iter().filter(|it| runs(it)).count())
 }
 
 /// The folder that `path` names, which is really below `state`.

@@ -27,7 +27,7 @@ async fn a_program_that_does_not_listen_is_made_to_end() {
         cwd: "/".into(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
     };
-    house.services.start("a", spec, |command| command.spawn()).await.unwrap();
+    house.services.start("a", "a test", spec, |command| command.spawn()).await.unwrap();
     assert_eq!(house.talk("a").await.hear().await, "ready");
     let began = Instant::now();
     assert_eq!(house.services.stop("a", Duration::from_millis(300)).await.unwrap(), Some(Exit::Signaled(9)));
@@ -80,7 +80,7 @@ async fn what_a_program_started_in_its_group_ends_with_it() {
         cwd: house.folder.path().into(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
     };
-    house.services.start("a", spec, |command| command.spawn()).await.unwrap();
+    house.services.start("a", "a test", spec, |command| command.spawn()).await.unwrap();
     house.until("a", |state| state == Some(State::Ended(Exit::Exited(0)))).await;
     let child: u32 = std::fs::read_to_string(house.folder.path().join("child")).unwrap().trim().parse().unwrap();
     until(|| !lives(child)).await;

@@ -38,7 +38,7 @@ impl House {
     }
 
     pub(crate) async fn start(&self, name: &str, args: &[&str]) -> Result<Status, Error> {
-        self.services.start(name, spec(args), |command| command.spawn()).await
+        self.services.start(name, "a test", spec(args), |command| command.spawn()).await
     }
 
     pub(crate) async fn talk(&self, name: &str) -> Conversation {

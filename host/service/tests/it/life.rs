@@ -11,7 +11,7 @@ use crate::house::{House, LONG, PROGRAM, lives, spec, until};
 async fn a_service_runs_until_it_is_stopped_and_then_nothing_of_it_is_left() {
     let house = House::new();
     let status = house.start("a", &["echo"]).await.unwrap();
-    assert_eq!((status.name.as_str(), status.state), ("a", State::Running));
+    assert_eq!((status.name.as_str(), status.about.as_deref(), status.state), ("a", Some("a test"), State::Running));
     let pid = status.pid.unwrap();
     assert!(lives(pid));
     assert_eq!(house.services.list().unwrap(), [house.services.status("a").unwrap().unwrap()]);
@@ -52,7 +52,7 @@ async fn a_program_gets_what_its_spec_says_and_nothing_of_its_starters() {
     let house = House::new();
     let cwd = house.folder.path().canonicalize().unwrap();
     let spec = Spec { cwd: cwd.clone(), env: vec![("COLOUR".into(), "blue".into())], ..spec(&["tell"]) };
-    house.services.start("a", spec, |command| command.env("SECRET", "of the starter").spawn()).await.unwrap();
+    house.services.start("a", "a test", spec, |command| command.env("SECRET", "of the starter").spawn()).await.unwrap();
     let mut talk = house.talk("a").await;
     assert_eq!(talk.hear().await, format!("COLOUR=blue in {}", cwd.display()));
     until(|| house.services.log_tail("a", 1000).unwrap() == b"this is for the log\n").await;
@@ -83,10 +83,11 @@ async fn what_cannot_be_started_is_said_and_leaves_nothing_running() {
         (Spec { program: "/nowhere/at/all".into(), ..spec(&[]) }, "No such file"),
         (Spec { program: file, ..spec(&[]) }, "may not be executed"),
         (Spec { program: house.folder.path().into(), ..spec(&[]) }, "is no program"),
+        (Spec { cwd: "/proc/self/cwd".into(), ..spec(&["echo"]) }, "`/proc/self/cwd` is behind a link"),
         (Spec { cwd: "/nowhere".into(), ..spec(&["echo"]) }, "working folder `/nowhere` is not there"),
     ];
     for (spec, says) in cases {
-        let error = house.services.start("a", spec, |command| command.spawn()).await.unwrap_err();
+        let error = house.services.start("a", "a test", spec, |command| command.spawn()).await.unwrap_err();
         assert!(matches!(error, Error::NotStarted { .. }) && error.to_string().contains(says), "{error}");
         assert_eq!(house.services.status("a").unwrap(), None);
     }
@@ -103,7 +104,7 @@ async fn what_only_the_kernel_refuses_is_in_the_log() {
     let file = house.folder.path().join("no program");
     std::fs::write(&file, [0x7f, b'E', b'L', b'F', 9, 9]).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    house.services.start("a", Spec { program: file, ..spec(&[]) }, |command| command.spawn()).await.unwrap();
+    house.services.start("a", "a test", Spec { program: file, ..spec(&[]) }, |command| command.spawn()).await.unwrap();
     house.until("a", |state| state == Some(State::Ended(Exit::Exited(127)))).await;
     assert_ne!(house.services.log_tail("a", 1000).unwrap(), b"");
 }

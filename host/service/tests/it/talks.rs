@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pcoder_service::{Error, State};
+use pcoder_service::{Error, Exit, State};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::house::{Conversation, House, LONG};
+use crate::house::{Conversation, House, LONG, until};
 
 #[tokio::test]
 async fn one_talks_at_a_time_and_the_next_one_when_that_one_is_through() {
@@ -107,4 +107,74 @@ async fn stopping_does_not_wait_for_who_talks() {
     let mut talk = Conversation::new(house.services.talk("a", LONG).await.unwrap());
     house.services.stop("a", LONG).await.unwrap();
     assert_eq!(talk.hear().await, "");
+}
+
+#[tokio::test]
+async fn what_one_left_half_said_is_nothing_that_another_one_says() {
+    let house = House::new();
+    house.start("a", &["echo"]).await.unwrap();
+    let mut talk = house.services.talk("a", LONG).await.unwrap();
+    talk.input.write_all(b"whole\nexit").await.unwrap();
+    talk.input.flush().await.unwrap();
+    drop(talk);
+    let mut talk = house.talk("a").await;
+    talk.say(" 3").await;
+    // The first one may have been on its way to the one who went away.
+    let heard = talk.hear().await;
+    assert!(heard == " 3" || heard == "whole" && talk.hear().await == " 3", "{heard}");
+    assert_eq!(house.state("a"), Some(State::Running));
+    house.services.stop("a", LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_is_heard_although_nobody_stays_for_the_answer() {
+    for _ in 0..20 {
+        let house = House::new();
+        house.start("a", &["echo"]).await.unwrap();
+        let mut talk = house.services.talk("a", LONG).await.unwrap();
+        talk.input.write_all("hello\n".repeat(100).as_bytes()).await.unwrap();
+        talk.input.write_all(b"exit 7\n").await.unwrap();
+        talk.input.flush().await.unwrap();
+        drop(talk);
+        house.until("a", |state| state == Some(State::Ended(Exit::Exited(7)))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_listen_keeps_nobody_waiting_for_ever() {
+    let house = House::new();
+    let spec = pcoder_service::Spec {
+        program: "/bin/sleep".into(),
+        args: vec!["1000".into()],
+        cwd: "/".into(),
+        env: Vec::new(),
+    };
+    house.services.start("a", "a test", spec, |command| command.spawn()).await.unwrap();
+    let mut talk = house.services.talk("a", LONG).await.unwrap();
+    // More than all that is between us holds.
+    let much = format!("{}\n", "x".repeat(1000)).repeat(1000);
+    drop(tokio::time::timeout(Duration::from_secs(1), talk.input.write_all(much.as_bytes())).await);
+    drop(talk);
+    house.services.talk("a", LONG).await.unwrap();
+    house.services.stop("a", LONG).await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn those_who_gave_up_waiting_are_forgotten() {
+    let house = House::new();
+    house.start("a", &["echo"]).await.unwrap();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", house.supervisor("a"))).unwrap().count();
+    let talk = house.talk("a").await;
+    let before = open();
+    let waiting = (0..50).map(|_| async {
+        let waited = tokio::time::timeout(Duration::from_millis(50), house.services.talk("a", LONG)).await;
+        assert!(waited.is_err());
+    });
+    for one in waiting {
+        one.await;
+    }
+    until(|| open() <= before).await;
+    drop(talk);
+    house.services.stop("a", LONG).await.unwrap();
 }
