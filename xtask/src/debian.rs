@@ -102,6 +102,7 @@ pub(crate) fn instances() -> Result<(), Failure> {
     bring(&packages, "programs for the instances of the tests", "`busybox` and `unzip`")
 }
 
-fn is_root() -> bool {
+/// Whether we may install packages.
+pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

@@ -8,6 +8,7 @@ mod component;
 mod debian;
 mod demo;
 mod dependencies;
+mod guest_image;
 mod plugins;
 mod templates;
 mod toolchain;
@@ -30,6 +31,9 @@ usage: cargo xtask COMMAND
   dependencies          only the licences and known vulnerabilities
   bench                 time pcoder beside what its users would otherwise use
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
+  guest-image [--out DIR] [--force] [--mirror URL] [--boot N]
+                        build the portable machine's kernel and disk from Debian's packages, into target/guest; with
+                        --boot, also start it so many times, and fail if it hangs once
   plugins [NAME…]       build the plugins in plugins/ into target/plugins/NAME.wasm, with those of the tests and the
                         examples beside them; or only the named ones
   templates             build the templates for plugins in JavaScript and Python, with npm and pip, into target/templates
@@ -65,6 +69,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
         ["templates"] => templates::build(),
+        ["guest-image", args @ ..] => guest_image::run(args),
         ["windows"] => windows::check(),
         ["vendor-wit"] => vendor_wit::run(vendor_wit::Mode::Write),
         ["vendor-wit", "--check"] => vendor_wit::run(vendor_wit::Mode::Check),
