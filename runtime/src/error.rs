@@ -91,6 +91,20 @@ pub struct Fields {
 }
 
 impl Error {
+    /// An error of a program that outlives its call. Its own words stay; its code becomes one of the contract's.
+    pub fn of_service(operation: &'static str, error: &pcoder_service::Error) -> Self {
+        use pcoder_service::Error as Failure;
+        let code = match error {
+            Failure::Name { .. } => code::INVALID,
+            Failure::Running { .. } | Failure::Busy { .. } => code::CONFLICT,
+            Failure::NotRunning { .. } => code::NOT_FOUND,
+            Failure::NotStarted { .. } | Failure::Supervisor { .. } => code::PROCESS,
+            Failure::LongPath { .. } | Failure::Newer { .. } => code::UNSUPPORTED,
+            _ => code::IO,
+        };
+        Self::new(code, operation, error.to_string()).subject(error.subject()).hint(error.hint())
+    }
+
     /// An error with what every error has.
     pub fn new(
         code: impl Into<Cow<'static, str>>,

@@ -157,6 +157,9 @@ pub struct Service {
     /// no arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// What it always gets before them, as words: one option a line, without placeholders. Every layer's are put there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub always: Vec<String>,
     /// What it may be told: one JSON object a line, with placeholders in its texts. Empty allows nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<String>,

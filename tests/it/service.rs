@@ -19,6 +19,7 @@ messages = ['{"execute":"stop"}', '{"execute":"resize","arguments":{"columns":"<
 
 [[service]]
 program = "sleep"
+always = ["0"]
 options = ["100"]
 
 [[exec]]
@@ -177,7 +178,11 @@ async fn the_end_of_a_call_ends_what_it_ran_and_not_what_it_keeps() {
         assert!(answer.starts_with("ok "), "{answer}");
     }
     drop(house);
-    assert_eq!(place.services.status("a").expect("asked").map(|it| it.state), Some(State::Running));
+    let status = place.services.status("a").expect("asked").expect("it is there");
+    assert_eq!(status.state, State::Running);
+    // What it always gets comes before what the plugin says.
+    let line = std::fs::read(format!("/proc/{}/cmdline", status.pid.expect("it runs"))).expect("a command line");
+    assert!(line.ends_with(b"sleep\x000\x00100\x00"), "{}", String::from_utf8_lossy(&line));
     place.end().await;
 }
 

@@ -38,6 +38,8 @@ pub struct Bundled {
 
 /// Calls that a command makes at once, with some to spare.
 const CALLS: u32 = 16;
+/// How long a plugin's programs have to end when the plugin is taken away.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// What one command may be told to make at once.
 const MOST_CALLS: u32 = 1024;
 
@@ -453,6 +455,17 @@ impl Pcoder {
     fn services_of(&self, plugin: &str) -> Option<Services> {
         let launcher = self.supervisor.get()?.clone();
         Some(Services::new(self.layout.services(plugin), self.surroundings.sockets(), launcher))
+    }
+
+    /// Ends every program that a plugin keeps running, and forgets it.
+    pub(crate) async fn end_services(&self, plugin: &str) -> Result<(), Error> {
+        let Some(services) = self.services_of(plugin) else { return Ok(()) };
+        let failed = |error: pcoder_service::Error| Error::of_service("plugin.end-services", &error);
+        for service in services.list().map_err(failed)? {
+            services.stop(&service.name, GRACE).await.map_err(failed)?;
+            services.remove(&service.name).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The tools that `run` takes.

@@ -1,7 +1,8 @@
 //! The process that owns a service.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::talk::Ends;
 const HELLO: Duration = Duration::from_secs(10);
 /// How long those who talk have to take the last of the output.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How often a supervisor looks whether it can be reached.
+const LOOK: Duration = Duration::from_secs(2);
 /// What a program gets that is to end because its supervisor is.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -124,7 +127,7 @@ impl Supervisor {
             return Err(Error::Supervisor { name: order.name.clone(), what });
         }
         let log = Log::open(folder.log()).at("write the log of", &folder.path)?;
-        let listener = listen(order)?;
+        let listener = listen(&order.socket)?;
         let child = start(order)?;
         let pid = child.id().unwrap_or_default();
         let record = Record {
@@ -157,14 +160,22 @@ impl Supervisor {
             has_ended,
         };
         let mut serving = JoinSet::new();
+        let mut listener = Some(listener);
+        let mut looks = tokio::time::interval(LOOK);
         let mut end_by: Option<Instant> = None;
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status,
-                connection = listener.accept() => match connection {
+                connection = accept(listener.as_ref()) => match connection {
                     Ok(connection) => { serving.spawn(clients.clone().serve(connection)); }
                     // Out of files, say: the next one may do better.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                // What cleans up folders for temporary files takes old sockets for some.
+                _ = looks.tick() => if listener.is_none() || !is_there(&record.socket) {
+                    // In this order: it takes its path along.
+                    drop(listener.take());
+                    listener = listen(&record.socket).ok();
                 },
                 Some(grace) = stops.recv() => ask_to_end(pid, &mut end_by, grace),
                 () = asked.for_an_end() => ask_to_end(pid, &mut end_by, GRACE),
@@ -191,8 +202,20 @@ impl Supervisor {
     }
 }
 
-fn listen(order: &Order) -> Result<Listener> {
-    let path = PathBuf::from(&order.socket);
+async fn accept(listener: Option<&Listener>) -> std::io::Result<Stream> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A pipe of Windows' is there as long as somebody listens.
+fn is_there(socket: &OsStr) -> bool {
+    cfg!(windows) || Path::new(socket).exists()
+}
+
+fn listen(socket: &OsStr) -> Result<Listener> {
+    let path = PathBuf::from(socket);
     #[cfg(unix)]
     {
         private_folder(path.parent().unwrap_or(&path))?;
@@ -204,7 +227,7 @@ fn listen(order: &Order) -> Result<Listener> {
             _ => {}
         }
     }
-    let name = order.socket.as_os_str().to_fs_name::<GenericFilePath>().at("name the socket of", &path)?;
+    let name = socket.to_fs_name::<GenericFilePath>().at("name the socket of", &path)?;
     ListenerOptions::new().name(name).create_tokio().at("listen for", &path)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What such a program can do, its arguments and what it is told later decide. Both are compared with the grant, piece
 //! by piece, and nothing matches by default:
-//! - its arguments are a sequence of the grant's `options`, in any order and each as often as it likes: `-m <number>`
+//! - its arguments begin with the grant's `always`, and then are a sequence of the grant's `options`, in any order and each as often as it likes: `-m <number>`
 //! - each message is one of the grant's `messages`, as JSON: `{"execute":"stop"}`
 //!
 //! A path in either is relative to the program's working folder, which is below the plugin's own, and cannot leave it.
@@ -71,6 +71,12 @@ impl ServiceUse {
         })
     }
 
+    /// What these capabilities put before its arguments.
+    pub(crate) fn always(&self, capabilities: &Capabilities) -> Vec<String> {
+        let Some(program) = self.grant(capabilities).map(|it| &it.program) else { return Vec::new() };
+        capabilities.service.iter().filter(|it| it.program == *program).flat_map(|it| &it.always).cloned().collect()
+    }
+
     /// The program as the grant names it: what a name was resolved to when it was granted.
     pub(crate) fn granted_program(&self, capabilities: &Capabilities) -> Option<String> {
         self.grant(capabilities).map(|grant| grant.program.clone()).filter(|it| std::path::Path::new(it).is_absolute())
@@ -125,6 +131,9 @@ pub(super) fn check(request: &Service) -> Result<(), Error> {
     }
     if request.sha256.as_deref().is_some_and(|it| it.len() != 64 || !it.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return Err(refuse("a sha256 is 64 hexadecimal digits"));
+    }
+    if request.always.iter().any(|line| line.trim().is_empty() || line.contains(['<', '\0'])) {
+        return Err(refuse("what a program always gets is a line of words without placeholders"));
     }
     Options::parse(&request.options)?;
     request.messages.iter().try_for_each(|message| Template::parse(message).map(drop))
@@ -437,6 +446,7 @@ mod tests {
         let grant = Service {
             program: "/opt/qemu/qemu-system-x86_64".into(),
             options: QEMU.iter().map(|&it| it.to_owned()).collect(),
+            always: vec!["-sandbox on".into()],
             messages: vec![r#"{"execute":"stop"}"#.into()],
             sha256: None,
             reason: String::new(),
@@ -464,6 +474,7 @@ mod tests {
         let mut more = capabilities.clone();
         more.service.push(Service {
             options: vec!["-snapshot".into()],
+            always: vec!["-no-user-config".into()],
             messages: Vec::new(),
             sha256: Some("ab".repeat(32)),
             ..more.service[0].clone()
@@ -471,6 +482,7 @@ mod tests {
         let both = start("qemu-system-x86_64", &["-S", "-snapshot"]);
         assert!(both.allowed_by(&more).is_some() && both.allowed_by(&capabilities).is_none());
         assert!(both.pinned(&more).is_some());
+        assert_eq!(both.always(&more), ["-sandbox on", "-no-user-config"]);
         more.service[1].program = "/usr/bin/qemu-system-x86_64".into();
         assert!(both.allowed_by(&more).is_none(), "another program of that name");
         let own = ServiceUse::Own { verb: "stop", name: "a".into() };

@@ -128,7 +128,7 @@ impl Host for CallState {
                 let spawn = move |command: &mut tokio::process::Command| {
                     processes.spare(|| command.spawn(), tokio::process::Child::id)
                 };
-                services.start(&name, &program, spec, spawn).await.map_err(|error| from(OPERATION, error))
+                services.start(&name, &program, spec, spawn).await.map_err(|error| Error::of_service(OPERATION, &error))
             }
             Err(error) => Err(error),
         };
@@ -137,31 +137,32 @@ impl Host for CallState {
 
     async fn status(&mut self, name: String) -> Result<Option<ServiceStatus>, WitError> {
         let (permit, services) = self.own("status", &name)?;
-        let status = services.status(&name).map_err(|error| from("service.status", error));
+        let status = services.status(&name).map_err(|error| Error::of_service("service.status", &error));
         Ok(permit.finish(0, status)?.map(described))
     }
 
     async fn list(&mut self) -> Result<Vec<ServiceStatus>, WitError> {
         let (permit, services) = self.own("list", "")?;
-        let all = services.list().map_err(|error| from("service.list", error));
+        let all = services.list().map_err(|error| Error::of_service("service.list", &error));
         Ok(permit.finish(0, all)?.into_iter().map(described).collect())
     }
 
     async fn stop(&mut self, name: String, grace_ms: u32) -> Result<Option<ExitStatus>, WitError> {
         let (permit, services) = self.own("stop", &name)?;
         let exit = services.stop(&name, Duration::from_millis(grace_ms.into())).await;
-        Ok(permit.finish(0, exit.map_err(|error| from("service.stop", error)))?.map(exit_status))
+        Ok(permit.finish(0, exit.map_err(|error| Error::of_service("service.stop", &error)))?.map(exit_status))
     }
 
     async fn remove(&mut self, name: String) -> Result<(), WitError> {
         let (permit, services) = self.own("remove", &name)?;
-        Ok(permit.finish(0, services.remove(&name).map_err(|error| from("service.remove", error)))?)
+        Ok(permit.finish(0, services.remove(&name).map_err(|error| Error::of_service("service.remove", &error)))?)
     }
 
     async fn log_tail(&mut self, name: String, bytes: u32) -> Result<Vec<u8>, WitError> {
         const OPERATION: &str = "service.log-tail";
         let (permit, services) = self.own("log-tail", &name)?;
-        let tail = services.log_tail(&name, bytes.min(LOG).into()).map_err(|error| from(OPERATION, error));
+        let tail =
+            services.log_tail(&name, bytes.min(LOG).into()).map_err(|error| Error::of_service(OPERATION, &error));
         let size = tail.as_ref().map_or(0, |it| it.len() as u64);
         let tail = permit.finish(size, tail)?;
         self.charge(OPERATION, size)?;
@@ -174,7 +175,7 @@ impl Host for CallState {
         let talk = services.talk(&name, Duration::from_millis(patience_ms.into())).await;
         // Asked for while the talk holds the service: it is the one that is talked with.
         let talk = talk.and_then(|talk| Ok((talk, services.status(&name)?.and_then(|it| it.about))));
-        let (talk, program) = permit.finish(0, talk.map_err(|error| from(OPERATION, error)))?;
+        let (talk, program) = permit.finish(0, talk.map_err(|error| Error::of_service(OPERATION, &error)))?;
         let talk = Talk::new(name, program.unwrap_or_default(), talk, Arc::clone(&self.gate));
         Ok(self.keep(OPERATION, talk)?)
     }
@@ -241,6 +242,17 @@ impl CallState {
         }
     }
 
+    /// What comes before the plugin's arguments: whatever one of the layers says, once.
+    fn always(&self, start: &ServiceUse) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in self.gate.each(|it| Some(start.always(it))).flatten() {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines.iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect()
+    }
+
     /// Works out everything that a program gets.
     fn service_spec(&self, permit: &Permit<ServiceUse>, spec: ServiceSpec) -> Result<Spec, Error> {
         const OPERATION: &str = "service.start";
@@ -257,7 +269,8 @@ impl CallState {
             .get(STATE)
             .ok_or_else(|| Error::new(code::NOT_FOUND, OPERATION, "no folder is set for the plugin's own files"))?;
         let cwd = folder.finish(0, below(state, &path))?;
-        Ok(Spec { program, args: spec.args.into_iter().map(Into::into).collect(), cwd, env: system() })
+        let args = self.always(permit.effect()).into_iter().chain(spec.args).map(Into::into).collect();
+        Ok(Spec { program, args, cwd, env: system() })
     }
 }
 
@@ -299,19 +312,6 @@ fn exit_status(exit: Exit) -> ExitStatus {
         Exit::Exited(code) => ExitStatus::Exited(code),
         Exit::Signaled(signal) => ExitStatus::Signaled(signal),
     }
-}
-
-fn from(operation: &'static str, error: pcoder_service::Error) -> Error {
-    use pcoder_service::Error as Failure;
-    let code = match &error {
-        Failure::Name { .. } => code::INVALID,
-        Failure::Running { .. } | Failure::Busy { .. } => code::CONFLICT,
-        Failure::NotRunning { .. } => code::NOT_FOUND,
-        Failure::NotStarted { .. } | Failure::Supervisor { .. } => code::PROCESS,
-        Failure::LongPath { .. } | Failure::Newer { .. } => code::UNSUPPORTED,
-        _ => code::IO,
-    };
-    Error::new(code, operation, error.to_string()).subject(error.subject()).hint(error.hint())
 }
 
 fn lost(operation: &'static str, error: &ResourceTableError) -> Error {

@@ -26,8 +26,8 @@ pub(crate) async fn plugin(pcoder: &Pcoder, command: Plugin) -> Result<ExitCode,
         Plugin::Inspect(arguments) => show(pcoder, &arguments),
         Plugin::Add(arguments) => add(pcoder, arguments).await,
         Plugin::Grant(arguments) => grant(pcoder, &arguments),
-        Plugin::Revoke(arguments) => revoke(pcoder, &arguments),
-        Plugin::Remove(arguments) => remove(pcoder, &arguments),
+        Plugin::Revoke(arguments) => revoke(pcoder, &arguments).await,
+        Plugin::Remove(arguments) => remove(pcoder, &arguments).await,
     }
 }
 
@@ -144,6 +144,9 @@ fn lines(asks: &Capabilities) -> String {
     for it in &asks.service {
         let pinned = if it.sha256.is_some() { " (pinned to its bytes)" } else { "" };
         ask(format!("keep {} running beyond its calls{pinned}, started with", it.program), "");
+        for words in &it.always {
+            ask(format!("    {words} (always)"), "");
+        }
         for option in &it.options {
             ask(format!("    {option}"), "");
         }
@@ -315,8 +318,8 @@ fn grant(pcoder: &Pcoder, arguments: &PluginGrant) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(pcoder: &Pcoder, arguments: &PluginRevoke) -> Result<ExitCode, Error> {
-    let taken = pcoder.revoke(&arguments.plugin, &chosen(&arguments.classes)?)?;
+async fn revoke(pcoder: &Pcoder, arguments: &PluginRevoke) -> Result<ExitCode, Error> {
+    let taken = pcoder.revoke(&arguments.plugin, &chosen(&arguments.classes)?).await?;
     if arguments.json.json {
         print_json(&json!({ "name": arguments.plugin, "revoked": snake_case(&taken)? }))?;
     } else {
@@ -325,8 +328,8 @@ fn revoke(pcoder: &Pcoder, arguments: &PluginRevoke) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove(pcoder: &Pcoder, arguments: &PluginRemove) -> Result<ExitCode, Error> {
-    let entry = pcoder.remove_plugin(&arguments.plugin, arguments.purge)?;
+async fn remove(pcoder: &Pcoder, arguments: &PluginRemove) -> Result<ExitCode, Error> {
+    let entry = pcoder.remove_plugin(&arguments.plugin, arguments.purge).await?;
     if arguments.json.json {
         print_json(&json!({ "removed": entry.name, "purged": arguments.purge }))?;
     } else {

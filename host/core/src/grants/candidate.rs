@@ -168,7 +168,7 @@ impl Candidate<'_> {
         let mut granted = self.kept.clone();
         let more = self.pcoder.resolve_programs(within(&consent.granted, &manifest.capabilities), consent.pin)?;
         granted.exec.extend(more.exec);
-        granted.service.extend(more.service);
+        super::extent::add_services(&mut granted.service, more.service);
         granted.files.retain(|it| !more.files.iter().any(|new| new.root == it.root));
         granted.files.extend(more.files);
         granted.net.extend(more.net);

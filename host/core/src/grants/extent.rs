@@ -114,9 +114,28 @@ fn service_beyond(asked: &Service, known: &[Service]) -> Option<Service> {
     let new = |lines: &[String], of: fn(&Service) -> &Vec<String>| -> Vec<String> {
         lines.iter().filter(|line| !same.iter().any(|it| of(it).contains(line))).cloned().collect()
     };
+    // Without what it always got, everything that it may be started with is something else.
+    if same.iter().flat_map(|it| &it.always).any(|line| !asked.always.contains(line)) {
+        return Some(asked.clone());
+    }
     let options = new(&asked.options, |it| &it.options);
     let messages = new(&asked.messages, |it| &it.messages);
     (!options.is_empty() || !messages.is_empty()).then(|| Service { options, messages, ..asked.clone() })
+}
+
+/// Adds what was agreed to. What holds everything of an entry that was there takes its place.
+pub(super) fn add_services(granted: &mut Vec<Service>, new: Vec<Service>) {
+    let all = |of: &[String], within: &[String]| of.iter().all(|line| within.contains(line));
+    let replaced = |old: &Service, new: &Service| {
+        old.program == new.program && all(&old.options, &new.options) && all(&old.messages, &new.messages)
+    };
+    for mut new in new {
+        if new.sha256.is_none() {
+            new.sha256 = granted.iter().filter(|old| replaced(old, &new)).find_map(|old| old.sha256.clone());
+        }
+        granted.retain(|old| !replaced(old, &new));
+        granted.push(new);
+    }
 }
 
 fn files_within(asked: &Files, known: &[Files]) -> bool {
@@ -183,7 +202,8 @@ mod tests {
 
     fn service(program: &str, options: &[&str], messages: &[&str]) -> Service {
         let (options, messages) = (strings(options), strings(messages));
-        Service { program: program.into(), options, messages, sha256: None, reason: String::new() }
+        let always = strings(&["-nodefaults"]);
+        Service { program: program.into(), options, always, messages, sha256: None, reason: String::new() }
     }
 
     fn rich() -> Capabilities {
@@ -247,6 +267,23 @@ mod tests {
         let bare = Capabilities { service: vec![service("qemu", &[], &[])], ..Capabilities::default() };
         assert_eq!(within(&all, &bare), granted(&[], &[]));
         assert_eq!(beyond(&bare, &Capabilities::default()), bare);
+    }
+
+    #[test]
+    fn a_service_that_no_longer_always_gets_something_is_asked_about_with_all_that_it_may() {
+        let mut less = rich();
+        less.service[0].always.clear();
+        assert_eq!(beyond(&less, &rich()).service, less.service);
+        assert_eq!(within(&rich(), &less).service, rich().service, "what was granted stays as it is");
+        assert_eq!(beyond(&rich(), &less).service, [], "more that it always gets is less that it can do");
+        // What was agreed to takes the place of what it holds all of.
+        let mut granted = rich().service;
+        add_services(&mut granted, less.service.clone());
+        assert_eq!(granted, less.service);
+        let mut more = less.service.clone();
+        more[0].options = strings(&["-snapshot"]);
+        add_services(&mut granted, more.clone());
+        assert_eq!(granted, [less.service, more].concat());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use pcoder_runtime::inspect::Inspection;
 use pcoder_runtime::manifest::Capabilities;
 use pcoder_runtime::{Error, text};
 
+use super::extent::add_services;
 use super::lock::{Entry, PluginsLock};
 use super::{beyond, within};
 use crate::Pcoder;
@@ -108,7 +109,7 @@ impl Pcoder {
             let mut granted: Capabilities = entry.granted.clone().into();
             let new = beyond(&more, &granted);
             granted.exec.extend(new.exec);
-            granted.service.extend(new.service);
+            add_services(&mut granted.service, new.service);
             granted.files.retain(|it| !new.files.iter().any(|wider| wider.root == it.root));
             granted.files.extend(new.files);
             granted.net.extend(new.net);
@@ -129,7 +130,7 @@ impl Pcoder {
     ///
     /// # Errors
     /// As [`Pcoder::known_plugin`], and `io`.
-    pub fn revoke(&self, name: &str, classes: &[Class]) -> Result<Capabilities, Error> {
+    pub async fn revoke(&self, name: &str, classes: &[Class]) -> Result<Capabilities, Error> {
         let (inspection, _) = self.known_plugin(name)?;
         let mut taken = Capabilities::default();
         self.update_plugins(|lock| {
@@ -144,6 +145,10 @@ impl Pcoder {
             lock.put(entry);
             Ok(())
         })?;
+        // A plugin that may keep nothing running can end nothing either.
+        if classes.contains(&Class::Service) {
+            self.end_services(name).await?;
+        }
         Ok(taken)
     }
 
@@ -151,7 +156,7 @@ impl Pcoder {
     ///
     /// # Errors
     /// `not-found`; `unsupported` for one that is built in; `io`.
-    pub fn remove_plugin(&self, name: &str, purge: bool) -> Result<Entry, Error> {
+    pub async fn remove_plugin(&self, name: &str, purge: bool) -> Result<Entry, Error> {
         if self.bundled_names().any(|it| it == name) {
             return Err(Error::new(code::UNSUPPORTED, "plugin.remove", "it is built in, and stays")
                 .subject(name)
@@ -165,6 +170,8 @@ impl Pcoder {
             })
         })?;
         self.sweep_components()?;
+        // Nobody else would end them, and they may have files open in what is removed next.
+        self.end_services(name).await?;
         if purge {
             let state = self.layout().plugin_state(name);
             match std::fs::remove_dir_all(&state) {

@@ -62,6 +62,22 @@ async fn one_whose_socket_was_removed_can_still_be_ended() {
 }
 
 #[tokio::test]
+async fn one_whose_socket_was_removed_makes_another_one() {
+    let house = House::new();
+    house.start("a", &["echo"]).await.unwrap();
+    for socket in std::fs::read_dir(house.sockets.path()).unwrap() {
+        std::fs::remove_file(socket.unwrap().path()).unwrap();
+    }
+    std::fs::remove_dir(house.sockets.path()).unwrap();
+    let mut talk = house.talk("a").await;
+    talk.say("here").await;
+    assert_eq!(talk.hear().await, "here");
+    drop(talk);
+    house.services.stop("a", LONG).await.unwrap();
+    assert_eq!(std::fs::read_dir(house.sockets.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn the_system_may_end_a_supervisor_and_it_ends_its_program() {
     let house = House::new();
     let pid = house.start("a", &["echo"]).await.unwrap().pid.unwrap();
