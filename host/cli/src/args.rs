@@ -295,7 +295,6 @@ pub(crate) struct PrivateTmp {
 }
 
 #[derive(Debug, Args)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux ends a program with another one"))]
 pub(crate) struct ServiceProgram {
     /// The process that keeps it
     pub(crate) supervisor: u32,
