@@ -296,6 +296,9 @@ fn codex_shows_its_interface_and_answers() {
     std::fs::write(path, known).expect("a configuration");
     let mut terminal = Terminal::start(&world, &["run", "codex", "--project", "p"]);
     terminal.wait_for_text("OpenAI Codex (v");
+    // It takes keys before it has started, and what is sent in the moment in which it has waits for ever:
+    // seen once with 0.166.0. The folder's name takes the place of "loading".
+    terminal.wait_for("its start", |screen| screen.rows(0, COLUMNS).any(|row| row.trim_end().ends_with("/project/p")));
     terminal.press("@say typed and answered");
     terminal.wait_for_text("@say typed and answered");
     terminal.press("\r");
