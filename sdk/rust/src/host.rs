@@ -251,6 +251,10 @@ pub trait Target {
 pub trait Ssh {
     /// Runs a command there with these streams.
     fn exec(&self, endpoint: &Endpoint, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus>;
+    /// Runs a command there to its end, feeds it `input`, and returns what it wrote.
+    fn capture(&self, endpoint: &Endpoint, spec: &CommandSpec, input: &[u8]) -> Result<Output>;
+    /// The public half of the private key that a placeholder from [`Secrets::get`] stands for.
+    fn public_key(&self, credential: &str) -> Result<String>;
     /// Reads a whole file there.
     fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>>;
     /// Writes a whole file there.

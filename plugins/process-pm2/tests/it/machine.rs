@@ -341,6 +341,12 @@ impl Ssh for Machine<'_> {
     fn exec(&self, _endpoint: &Endpoint, _spec: &CommandSpec, _stdio: Stdio<'_>) -> Result<ExitStatus> {
         unused()
     }
+    fn capture(&self, _endpoint: &Endpoint, _spec: &CommandSpec, _input: &[u8]) -> Result<Output> {
+        unused()
+    }
+    fn public_key(&self, _credential: &str) -> Result<String> {
+        unused()
+    }
     fn read_file(&self, _endpoint: &Endpoint, _path: &str) -> Result<Vec<u8>> {
         unused()
     }

@@ -518,6 +518,14 @@ impl Ssh for RealHost {
         never("ssh.exec")
     }
 
+    fn capture(&self, _: &Endpoint, _: &CommandSpec, _: &[u8]) -> Result<Output> {
+        never("ssh.capture")
+    }
+
+    fn public_key(&self, _: &str) -> Result<String> {
+        never("ssh.public-key")
+    }
+
     fn read_file(&self, _: &Endpoint, _: &str) -> Result<Vec<u8>> {
         never("ssh.read-file")
     }

@@ -182,6 +182,14 @@ impl Ssh for Host {
         ssh::exec(endpoint, spec, handle(stdio, "ssh.exec")?)
     }
 
+    fn capture(&self, endpoint: &Endpoint, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        ssh::capture(endpoint, spec, input)
+    }
+
+    fn public_key(&self, credential: &str) -> Result<String> {
+        ssh::public_key(credential)
+    }
+
     fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>> {
         ssh::read_file(endpoint, path)
     }

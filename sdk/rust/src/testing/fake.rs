@@ -84,7 +84,7 @@ impl FakeHost {
     }
 
     /// Puts an answer into the queue of an operation that runs commands: `process.run`, `process.capture`,
-    /// `target.run`, `target.exec`, `ssh.exec`. Those with streams write the output to them.
+    /// `target.run`, `target.exec`, `ssh.exec`, `ssh.capture`. Those with streams write the output to them.
     pub fn answer(&self, operation: &'static str, answer: Result<Output>) {
         self.answers.borrow_mut().entry(operation).or_default().push_back(answer);
     }
@@ -372,6 +372,16 @@ impl Target for FakeHost {
 impl Ssh for FakeHost {
     fn exec(&self, _endpoint: &Endpoint, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
         self.connected("ssh.exec", spec, stdio)
+    }
+
+    fn capture(&self, _endpoint: &Endpoint, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+        self.record(Call::new("ssh.capture", "").spec(spec).content(input))?;
+        self.next("ssh.capture")
+    }
+
+    fn public_key(&self, credential: &str) -> Result<String> {
+        self.record(Call::new("ssh.public-key", credential))?;
+        Ok(format!("ssh-ed25519 {credential}"))
     }
 
     fn read_file(&self, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>> {
