@@ -35,6 +35,8 @@ pub struct Called {
     pub home: Option<PathBuf>,
     /// The path that the call is about.
     pub path: Option<String>,
+    /// What the command reaches on this host, where it runs over SSH. The plugin never hears of it.
+    pub back: Vec<Back>,
     /// What starts the command in its place, on this host. The plugin never hears of it.
     pub starter: Option<Starter>,
 }
@@ -52,6 +54,15 @@ pub trait HostKeys: Send + Sync {
     /// # Errors
     /// `denied` when another one was kept meanwhile, `io`.
     fn learn(&self, host: &str, port: u16, key: &str) -> Result<(), Error>;
+}
+
+/// A port of the machine that a command runs on, and where what arrives there leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Back {
+    /// The port on the other machine's loopback.
+    pub port: u16,
+    /// The port on this host's loopback.
+    pub to: u16,
 }
 
 /// A program that is started with a command behind its own arguments, and becomes that command.

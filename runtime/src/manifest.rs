@@ -231,9 +231,20 @@ pub struct Secrets {
     pub name: String,
     /// Where its value may go: `target`, `exec`, or a URL as in [`Net`].
     pub to: Vec<String>,
+    /// What the host makes where its user has set no value: kept for as long as the plugin is there, and known to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
     /// Why, in the author's words.
     #[serde(default)]
     pub reason: String,
+}
+
+/// What the host can make for a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Made {
+    /// A private key for SSH, ed25519, for machines that the plugin makes.
+    SshKey,
 }
 
 /// The call's instance.

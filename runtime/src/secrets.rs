@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::capability::secrets::{Name, Place, Use};
 use crate::error::{Error, code};
 use crate::gate::{Gate, Permit};
+pub use crate::host::ssh::key::new_key as new_ssh_key;
 
 /// What a placeholder begins with; 32 hexadecimal digits follow.
 const MARK: &str = "pcoder-secret-";
@@ -88,6 +89,13 @@ impl Broker {
         let placeholder = format!("{MARK}{digits}");
         self.issued.lock().unwrap_or_else(PoisonError::into_inner).insert(placeholder.clone(), issued);
         Ok(placeholder)
+    }
+
+    /// What a placeholder of the plugin's own stands for: the secret's name and its value.
+    pub(crate) fn own(&self, placeholder: &str) -> Option<(String, SecretString)> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = issued.get(placeholder).filter(|it| !it.users_own)?;
+        Some((secret.name.clone(), secret.value.clone()))
     }
 
     /// A broker for another call, about what this one was asked to do: the placeholders that the content holds are the
@@ -343,6 +351,7 @@ mod tests {
             secrets: vec![Secrets {
                 name: "KEY".into(),
                 to: to.iter().map(|&it| it.to_owned()).collect(),
+                made: None,
                 reason: String::new(),
             }],
             ..Capabilities::default()

@@ -185,6 +185,15 @@ const GATED: &[Case] = &[
     },
     Case {
         more: &[(Net, "connect")],
+        ..case("pcoder:plugin/ssh capture", Net, "exec", &["ssh.capture", "ENDPOINT", "mkdir PROOF"])
+    },
+    // Without a placeholder, which is another check, there is nothing to ask about.
+    Case {
+        more: &[(Secrets, "public-key")],
+        ..case("pcoder:plugin/ssh public-key", Secrets, "get", &["ssh.public-key", "LOGIN"])
+    },
+    Case {
+        more: &[(Net, "connect")],
         ..case("pcoder:plugin/ssh forward", Net, "forward", &["ssh.forward", "ENDPOINT", "22"])
     },
     // Through `exec`, because only that has streams.
@@ -403,7 +412,8 @@ impl Scene {
         let secrets = "[[secrets]]\nname = \"KEY\"\nto = [\"target\"]\n";
         match kind {
             Kind::Provider => format!(
-                "{files}{secrets}[[files]]\nroot = \"state\"\naccess = \"read-write\"\n\
+                "{files}{secrets}[[secrets]]\nname = \"LOGIN\"\nto = [\"ssh://127.0.0.1:*/\"]\n\
+                 [[files]]\nroot = \"state\"\naccess = \"read-write\"\n\
                  [[service]]\nprogram = \"/bin/mkdir\"\noptions = [\"proof\"]\n\
                  [[exec]]\nprogram = \"as called\"\n[[exec]]\nprogram = \"/bin/mkdir\"\nargs = [\"<any>\"]\n\
                  [[net]]\nurl = \"{}\"\nmethods = [\"GET\"]\naddresses = [\"loopback\"]\n\
@@ -424,7 +434,7 @@ impl Scene {
             roots: ["box", "state"].map(|root| (root.to_owned(), self.folder.path().join("box"))).into(),
             services: Some(Arc::new(crate::services(self.folder.path()))),
             target: Some(Arc::clone(&self.instance) as _),
-            secrets: secrets(&[("KEY", "value-of-the-key")]),
+            secrets: secrets(&[("KEY", "value-of-the-key"), ("LOGIN", &sshd::key("user"))]),
             ..Default::default()
         }
     }

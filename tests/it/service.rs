@@ -154,6 +154,58 @@ async fn only_what_was_granted_is_started() {
     assert!(house.step(none, &["service.start", "a", ".", "cat", "-u"]).await.starts_with("unsupported "));
 }
 
+/// A file of another root is named by the plugin and found by the host; it must be one that the plugin may read.
+#[tokio::test]
+async fn a_path_below_another_root_is_the_hosts_to_find() {
+    let place = Place::new();
+    let images = place.folder.path().join("ima,ges");
+    std::fs::create_dir(&images).expect("a folder");
+    std::fs::write(images.join("disk"), "x").expect("a file");
+    std::os::unix::fs::symlink("/etc/passwd", images.join("link")).expect("a link");
+    let request = |files: &str| {
+        format!(
+            "[[files]]\nroot = \"state\"\naccess = \"read-write\"\n{files}\n[[service]]\nprogram = \"tail\"\noptions = \
+             [\"-f <images:path>\", '-f {{\"file\":\"<images:path>\",\"size\":\"<number>\"}}', \"-s <line>\"]\n"
+        )
+    };
+    let house = House::provider(&request("[[files]]\nroot = \"images\"\naccess = \"read\""), Grant::All);
+    let context = || {
+        let mut context = place.context();
+        context.roots.insert("images".to_owned(), images.clone());
+        context
+    };
+    let start = async |house: &House, args: &[&str]| {
+        let step: Vec<&str> = ["service.start", "a", ".", "tail"].iter().chain(args).copied().collect();
+        house.step(context(), &step).await
+    };
+    let line = || {
+        let pid = place.services.status("a").expect("asked").expect("it is there").pid.expect("it runs");
+        String::from_utf8(std::fs::read(format!("/proc/{pid}/cmdline")).expect("a command line")).expect("UTF-8")
+    };
+    let disk = images.canonicalize().expect("it is there").join("disk").display().to_string();
+    assert_eq!(start(&house, &["-f", "disk"]).await, "ok running -");
+    assert!(line().ends_with(&format!("tail\0-f\0{disk}\0")), "{}", line());
+    place.end().await;
+    // What is JSON stays JSON, whatever is in the path.
+    assert!(start(&house, &["-f", "{\"size\": 7, \"file\": \"disk\"}"]).await.starts_with("ok "));
+    place.end().await;
+    for (args, code) in [
+        (["-f", "none"], "not-found "),
+        (["-f", "link"], "denied "),
+        (["-f", "../state"], "denied "),
+        (["-f", disk.as_str()], "denied "),
+        (["-f", "{\"size\":7,\"file\":\"../x\"}"], "denied "),
+        (["-f", "{\"size\":7,\"file\":\"disk\",\"file.backing\":\"/etc/passwd\"}"], "denied "),
+        (["-s", "a\nb"], "denied "),
+        (["-s", "a\"b"], "denied "),
+    ] {
+        let answer = start(&house, &args).await;
+        assert!(answer.starts_with(code), "{args:?}: {answer}");
+    }
+    let blind = House::provider(&request(""), Grant::All);
+    assert!(start(&blind, &["-f", "disk"]).await.starts_with("denied "));
+}
+
 /// A plugin that could write its program could run any.
 #[tokio::test]
 async fn a_program_in_a_folder_that_the_plugin_writes_is_not_started() {

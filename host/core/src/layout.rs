@@ -104,6 +104,11 @@ impl Layout {
         locks.join("services").join(plugin)
     }
 
+    /// Images of virtual machines, a folder each.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
     /// The user's settings.
     pub fn settings(&self) -> PathBuf {
         self.data.join("settings.toml")

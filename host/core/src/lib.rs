@@ -18,6 +18,7 @@ pub mod grants;
 pub mod instances;
 mod known_hosts;
 mod layout;
+mod made_keys;
 pub mod names;
 pub mod orchestrator;
 mod plugins;

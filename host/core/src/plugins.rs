@@ -430,6 +430,8 @@ impl Pcoder {
     pub(crate) fn call_surroundings(&self, plugin: &Plugin) -> CallSurroundings {
         let name = plugin.manifest().name.as_str();
         let mut roots = HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]);
+        // What every plugin finds in the same place that asks for it.
+        roots.insert("images".to_owned(), self.layout.images());
         // Only a plugin that asks for a folder of its user's choice needs to know where that is.
         if !plugin.manifest().capabilities.files.is_empty()
             && let Ok(lock) = self.plugins_lock()
@@ -439,7 +441,7 @@ impl Pcoder {
         }
         CallSurroundings {
             roots,
-            secrets: self.secret_source(),
+            secrets: self.secret_source_of(plugin),
             path: self.surroundings.variable("PATH").map(Into::into),
             host_keys: Arc::new(KnownHosts::of(self.layout())),
             services: self.services_of(name).map(Arc::new),

@@ -323,6 +323,7 @@ impl Prepared<'_> {
                 environment: self.surroundings.environment.clone(),
                 home: Some(self.home.clone()),
                 path: None,
+                back: Vec::new(),
                 starter,
             },
             cancel: Some(control.cancel.clone()),

@@ -1,14 +1,17 @@
 //! Where secrets come from.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use pcoder_runtime::Error;
 use pcoder_runtime::error::code;
+use pcoder_runtime::manifest::Made;
 use pcoder_runtime::secrets::SecretSource;
+use pcoder_runtime::{Error, Plugin};
 use pcoder_secrets::{Reference, Resolver};
 use secrecy::SecretString;
 
 use crate::Pcoder;
+use crate::made_keys::MadeKeys;
 
 /// An error of a secret's source, in the one shape. It holds no value.
 pub(crate) fn from_secrets(operation: &'static str, error: &pcoder_secrets::Error) -> Error {
@@ -45,7 +48,16 @@ impl Pcoder {
 
     /// Where plugins' secrets come from: as the user's settings say, else the environment.
     pub(crate) fn secret_source(&self) -> Arc<dyn SecretSource> {
-        Arc::new(ByName { references: self.secret_references(), resolver: self.secrets() })
+        Arc::new(ByName { references: self.secret_references(), resolver: self.secrets(), made: HashMap::new() })
+    }
+
+    /// The same with the keys that are made for one plugin.
+    pub(crate) fn secret_source_of(&self, plugin: &Plugin) -> Arc<dyn SecretSource> {
+        let manifest = plugin.manifest();
+        let keys = MadeKeys::of(self.layout(), self.surroundings(), &manifest.name);
+        let made = manifest.capabilities.secrets.iter().filter(|it| it.made == Some(Made::SshKey));
+        let made = made.map(|it| (it.name.clone(), keys.clone())).collect();
+        Arc::new(ByName { references: self.secret_references(), resolver: self.secrets(), made })
     }
 }
 
@@ -53,15 +65,18 @@ impl Pcoder {
 struct ByName {
     references: Result<std::collections::BTreeMap<String, Reference>, Error>,
     resolver: Resolver,
+    /// Those that are made where their user set none. A variable of that name in the environment is not meant.
+    made: HashMap<String, MadeKeys>,
 }
 
 impl SecretSource for ByName {
     fn lookup(&self, name: &str) -> Result<SecretString, Error> {
         const OPERATION: &str = "secrets.get";
         let references = self.references.as_ref().map_err(Clone::clone)?;
-        let reference = match references.get(name) {
-            Some(reference) => reference.clone(),
-            None => format!("env:{name}").parse().map_err(|error| from_secrets(OPERATION, &error))?,
+        let reference = match (references.get(name), self.made.get(name)) {
+            (Some(reference), _) => reference.clone(),
+            (None, Some(keys)) => return keys.get(name),
+            (None, None) => format!("env:{name}").parse().map_err(|error| from_secrets(OPERATION, &error))?,
         };
         let resolver = self.resolver.clone();
         // A plugin waits for it, inside of an async call: another thread, with its own deadlines, does the asking.

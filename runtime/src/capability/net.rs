@@ -16,23 +16,34 @@ pub struct UrlPattern {
     scheme: String,
     host: String,
     subdomains: bool,
-    port: Option<u16>,
+    port: Port,
     path: String,
 }
 
+/// Which ports a grant is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Port {
+    Any,
+    One(Option<u16>),
+}
+
 impl UrlPattern {
-    /// Reads `scheme://host[:port][/path]`.
+    /// Reads `scheme://host[:port][/path]`. A port of `*` is every port.
     ///
     /// # Errors
-    /// `invalid` for what cannot be enforced: credentials, a query, a wildcard anywhere but in front of the host.
+    /// `invalid` for what cannot be enforced: credentials, a query, a wildcard anywhere but in front of the host and as
+    /// its port.
     pub fn parse(pattern: &str) -> Result<Self, Error> {
         let refuse = |message: &str| Error::new(code::INVALID, "plugin.manifest", message).subject(pattern);
         let (plain, subdomains) = match pattern.split_once("://*.") {
             Some((scheme, rest)) => (format!("{scheme}://{rest}"), true),
             None => (pattern.to_owned(), false),
         };
+        let (plain, any_port) = without_port(plain);
         if plain.contains('*') {
-            return Err(refuse("a `*` may only stand for subdomains, as in `https://*.example.com/`"));
+            return Err(refuse(
+                "a `*` may only stand for subdomains or for the port, as in `https://*.example.com:*/`",
+            ));
         }
         let url = Url::parse(&plain).map_err(|error| refuse(&format!("not a URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ssh") {
@@ -54,7 +65,7 @@ impl UrlPattern {
             scheme: url.scheme().to_owned(),
             host: host.to_string(),
             subdomains,
-            port: port_of(&url),
+            port: if any_port { Port::Any } else { Port::One(port_of(&url)) },
             path: url.path().to_owned(),
         })
     }
@@ -75,12 +86,22 @@ impl UrlPattern {
         let lower = url.path().to_ascii_lowercase();
         let ambiguous = prefix.len() > 1 && ["%2f", "%5c", "%2e", "\\"].iter().any(|it| lower.contains(it));
         url.scheme() == self.scheme
-            && port_of(url) == self.port
+            && (self.port == Port::Any || self.port == Port::One(port_of(url)))
             && url.username().is_empty()
             && url.password().is_none()
             && host_matches
             && path_matches
             && !ambiguous
+    }
+}
+
+/// A pattern without its port, where that is `*`.
+fn without_port(pattern: String) -> (String, bool) {
+    let Some((scheme, rest)) = pattern.split_once("://") else { return (pattern, false) };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.strip_suffix(":*") {
+        Some(host) => (format!("{scheme}://{host}{path}"), true),
+        None => (pattern, false),
     }
 }
 

@@ -87,6 +87,30 @@ impl Effect for Name {
     }
 }
 
+/// The public half of a private key that a plugin asks for.
+#[derive(Clone, Debug)]
+pub struct PublicHalf(pub String);
+
+impl Effect for PublicHalf {
+    const CLASS: Class = Class::Secrets;
+
+    fn verb(&self) -> &'static str {
+        "public-key"
+    }
+
+    fn describe(&self) -> String {
+        crate::text::for_people(&self.0, 128)
+    }
+
+    /// Whoever may log in somewhere with a key may know whose key it is.
+    fn allowed_by(&self, capabilities: &Capabilities) -> Option<String> {
+        let logs_in = |grant: &&Secrets| {
+            grant.name == self.0 && grant.name != AS_CALLED && grant.to.iter().any(|to| to.starts_with("ssh://"))
+        };
+        capabilities.secrets.iter().find(logs_in).map(|grant| format!("secrets {}", grant.name))
+    }
+}
+
 /// A value that would be put somewhere.
 #[derive(Clone, Debug)]
 pub struct Use {
@@ -129,6 +153,7 @@ mod tests {
             secrets: vec![crate::manifest::Secrets {
                 name: "KEY".into(),
                 to: vec!["https://api.example.com/v1/".into()],
+                made: None,
                 reason: String::new(),
             }],
             ..Capabilities::default()
@@ -142,13 +167,16 @@ mod tests {
         assert!(!to(Place::Target));
         assert!(!to(Place::Exec));
         assert!(Name("OTHER".into()).allowed_by(&capabilities).is_none());
+        // A secret that is for no login is no key.
+        assert!(PublicHalf("KEY".into()).allowed_by(&capabilities).is_none());
         // What the user put into a command is not the plugin's, whatever its name.
         assert!(used(true, url("https://api.example.com/v1/x")).allowed_by(&capabilities).is_none());
     }
 
     #[test]
     fn what_the_user_put_into_a_command_goes_where_the_grant_of_what_is_called_says() {
-        let grant = Secrets { name: AS_CALLED.into(), to: vec!["https://a.test/".into()], reason: String::new() };
+        let grant =
+            Secrets { name: AS_CALLED.into(), to: vec!["https://a.test/".into()], made: None, reason: String::new() };
         let capabilities = Capabilities { secrets: vec![grant], ..Capabilities::default() };
         let to = |name: &str, users_own, url: &str| {
             let place = Place::Request(Url::parse(url).expect("a URL"));

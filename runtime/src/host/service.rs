@@ -269,8 +269,39 @@ impl CallState {
             .get(STATE)
             .ok_or_else(|| Error::new(code::NOT_FOUND, OPERATION, "no folder is set for the plugin's own files"))?;
         let cwd = folder.finish(0, below(state, &path))?;
-        let args = self.always(permit.effect()).into_iter().chain(spec.args).map(Into::into).collect();
+        let find = |root: &str, path: &str| self.readable(root, path);
+        // Every layer accepted the arguments; what stands for a path in them is the same in each, or it is refused.
+        let mut readings: Vec<Vec<String>> = Vec::new();
+        for reading in self.gate.each(|it| permit.effect().filled(it, &find).transpose()) {
+            readings.push(reading?);
+        }
+        let filled = readings.pop().unwrap_or(spec.args);
+        if readings.iter().any(|reading| *reading != filled) {
+            let message = "what it asks for and what it was granted read the arguments differently";
+            return Err(Error::new(code::DENIED, OPERATION, message).subject(spec.program));
+        }
+        let args = self.always(permit.effect()).into_iter().chain(filled).map(Into::into).collect();
         Ok(Spec { program, args, cwd, env: system() })
+    }
+
+    /// Where a file is on this host that the plugin may read.
+    fn readable(&self, root: &str, path: &str) -> Result<String, Error> {
+        const OPERATION: &str = "service.start";
+        let access = FileAccess::new("start", Access::Read, root, path)?;
+        let path = access.path().to_owned();
+        let permit = self.gate.authorize(access)?;
+        let folder = self.context.roots.get(root).ok_or_else(|| {
+            Error::new(code::NOT_FOUND, OPERATION, "no folder is set for this root").subject(root.to_owned())
+        });
+        let found = folder.and_then(|folder| below(folder, &path)).and_then(|found| {
+            let plain = plain(&found);
+            plain.to_str().map(str::to_owned).ok_or_else(|| {
+                Error::new(code::UNSUPPORTED, OPERATION, "the file's path is not Unicode")
+                    .subject(found.display().to_string())
+                    .hint("move pcoder's folder to one that is")
+            })
+        });
+        permit.finish(0, found)
     }
 }
 
@@ -280,7 +311,15 @@ fn running(services: &Services) -> usize {
     services.list().map_or(0, |all| all.iter().filter(|it| runs(it)).count())
 }
 
-/// The folder that `path` names, which is really below `state`.
+/// Without what Windows puts before a path that was made canonical, which few programs understand.
+fn plain(path: &Path) -> &Path {
+    match path.to_str().and_then(|it| it.strip_prefix(r"\\?\")) {
+        Some(rest) if cfg!(windows) && !rest.starts_with("UNC") => Path::new(rest),
+        _ => path,
+    }
+}
+
+/// What `path` names, which is really below `state`.
 fn below(state: &Path, path: &str) -> Result<PathBuf, Error> {
     const OPERATION: &str = "service.start";
     let io = |path: &Path, error: std::io::Error| Error::io(OPERATION, path.display().to_string(), &error);
@@ -290,7 +329,7 @@ fn below(state: &Path, path: &str) -> Result<PathBuf, Error> {
     if real.starts_with(&state) {
         return Ok(real);
     }
-    Err(Error::new(code::DENIED, OPERATION, "the working folder leads outside of the plugin's own").subject(path))
+    Err(Error::new(code::DENIED, OPERATION, "the path leads outside of its root").subject(path))
 }
 
 fn system() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {

@@ -6,11 +6,22 @@ use pcoder_sdk::{CommandSpec, Endpoint, Error, ExitStatus, Result, WriteOptions}
 
 /// The first five arguments are the endpoint.
 pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Result<String> {
+    if verb == "ssh.public-key" {
+        let name = args.first().map_or("", String::as_str);
+        let credential = if name.is_empty() { String::new() } else { host.secrets().get(name)? };
+        return host.ssh().public_key(&credential);
+    }
     let arg = |index: usize| args.get(index + 5).map_or("", String::as_str);
     let endpoint = endpoint(args)?;
     let forward = || host.ssh().forward(&endpoint, arg(0).parse().unwrap_or(0));
     match verb {
         "ssh.read" => host.ssh().read_file(&endpoint, arg(0)).map(|it| String::from_utf8_lossy(&it).into_owned()),
+        "ssh.capture" => {
+            let spec = CommandSpec::shell(arg(0));
+            let output = host.ssh().capture(&endpoint, &spec, arg(1).as_bytes())?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Ok(format!("{:?} {} {}", output.status, text(&output.stdout), text(&output.stderr)))
+        }
         "ssh.write" => {
             let options = WriteOptions {
                 create_parents: arg(2) == "parents",

@@ -45,9 +45,8 @@ pub(crate) fn step(host: ProviderHost<'_>, verb: &str, args: &[String]) -> Resul
         "http.impatient" => http::impatient(arg(0), number(1) as u64),
         "http.retry" => http::retry(host, arg(0), arg(1), number(2)),
         "ws" | "ws.hold" | "ws.close" | "ws.flood" | "ws.listen" | "ws.many" => sockets::step(host, verb, args),
-        "ssh.read" | "ssh.write" | "ssh.forward" | "ssh.forward.hold" | "ssh.forward.many" => {
-            ssh::step(host, verb, args)
-        }
+        "ssh.read" | "ssh.write" | "ssh.capture" | "ssh.public-key" | "ssh.forward" | "ssh.forward.hold"
+        | "ssh.forward.many" => ssh::step(host, verb, args),
         "log" => {
             host.log().log(Level::Info, arg(0));
             Ok(String::new())

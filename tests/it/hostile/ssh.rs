@@ -94,9 +94,12 @@ async fn what_was_granted_is_reached_and_nothing_beside_it() {
         elsewhere("127.0.0.1:22/", server.port()),
         elsewhere("", server.port()),
     ] {
-        for (verb, args) in
-            [("ssh.read", &["/etc/passwd"][..]), ("ssh.write", &["/tmp/x", "x"]), ("ssh.forward", &["22"])]
-        {
+        for (verb, args) in [
+            ("ssh.read", &["/etc/passwd"][..]),
+            ("ssh.write", &["/tmp/x", "x"]),
+            ("ssh.capture", &["id"]),
+            ("ssh.forward", &["22"]),
+        ] {
             let answer = step(&house, verb, &endpoint, args).await;
             assert!(["denied", "invalid"].contains(&code(&answer)), "{endpoint:?}: {answer}");
         }
@@ -106,6 +109,55 @@ async fn what_was_granted_is_reached_and_nothing_beside_it() {
     // Another spelling of a granted address is the same address.
     assert_eq!(code(&step(&house, "ssh.read", &elsewhere("0x7f.1", server.port()), &["/etc/passwd"]).await), "ok");
     assert_eq!((server.connections(), other.connections()), (2, 0));
+}
+
+/// A grant for every port of an address is one for no other address, and for nothing but SSH.
+#[tokio::test]
+async fn every_port_is_every_port_of_that_address() {
+    let (server, other) = (Server::start(), Server::start());
+    let house = granted("ssh://127.0.0.1:*/", "\"loopback\"");
+    for server in [&server, &other] {
+        assert_eq!(code(&step(&house, "ssh.read", &server.endpoint(&key("user")), &["/etc/passwd"]).await), "ok");
+    }
+    let mut endpoint = server.endpoint(&key("user"));
+    for host in ["127.0.0.2", "localhost", "::1"] {
+        endpoint[0] = host.to_owned();
+        assert_eq!(code(&step(&house, "ssh.read", &endpoint, &["/etc/passwd"]).await), "denied", "{host}");
+    }
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    assert_eq!(code(&house.step(context(), &["http", "GET", &url]).await), "denied");
+}
+
+/// What a command writes is kept up to the call's limit, and its input arrives whole.
+#[tokio::test]
+async fn a_captured_command_is_fed_and_bounded() {
+    let server = Server::start();
+    let house = home(&server);
+    let there = server.endpoint(&key("user"));
+    let answer = step(&house, "ssh.capture", &there, &["cat; echo err >&2; exit 3", "in"]).await;
+    assert_eq!(answer, "ok ExitStatus::Exited(3) in err\n");
+    let answer = step(&house, "ssh.capture", &there, &["yes"]).await;
+    assert_eq!(code(&answer), "limit", "{answer}");
+}
+
+#[tokio::test]
+async fn the_public_half_of_a_key_is_for_who_may_log_in_with_it() {
+    let request = "[[secrets]]\nname = \"LOGIN\"\nto = [\"ssh://127.0.0.1:*/\"]\n\
+                   [[secrets]]\nname = \"OTHER\"\nto = [\"https://127.0.0.1/\"]\n\
+                   [[secrets]]\nname = \"PASSWORD\"\nto = [\"ssh://127.0.0.1:*/\"]\n";
+    let house = House::provider(request, Grant::All);
+    let known = || CallContext {
+        secrets: secrets(&[("LOGIN", &key("user")), ("OTHER", &key("user")), ("PASSWORD", "correct horse")]),
+        ..context()
+    };
+    let ask = async |name: &str| house.step(known(), &["ssh.public-key", name]).await;
+    let public = key("user.pub");
+    let public: Vec<&str> = public.split(' ').take(2).collect();
+    assert_eq!(ask("LOGIN").await, format!("ok {}", public.join(" ")));
+    assert_eq!(code(&ask("OTHER").await), "denied");
+    assert_eq!(code(&ask("").await), "invalid");
+    let answer = ask("PASSWORD").await;
+    assert!(code(&answer) == "unauthenticated" && !answer.contains("horse"), "{answer}");
 }
 
 #[tokio::test]
@@ -354,6 +406,52 @@ async fn a_call_has_one_connection_to_an_endpoint_and_connections_are_handles() 
 }
 
 /// Makes a call and ends it once `until` is there; with a deadline, it ends by itself.
+/// A free port of this machine, where nobody listens a moment later.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port()
+}
+
+/// What a command's user lets it reach on this host is reached by that command and by nothing that the plugin makes up.
+#[tokio::test]
+async fn the_users_own_command_reaches_this_host_where_its_user_says() {
+    let server = Server::start();
+    let house = home(&server);
+    let there = server.endpoint(&key("user"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let back = pcoder_runtime::call::Back { port: free_port(), to: listener.local_addr().expect("a port").port() };
+    let answers = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut asked = [0; 2];
+            stream.read_exact(&mut asked).expect("a question");
+            stream.write_all(b"yes\n").expect("an answer");
+            assert_eq!(&asked, b"q\n");
+        }
+    });
+    let ask = |port: u16| argv("bash", &["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo q >&3 && cat <&3")]);
+    let run = async |spec: &CommandSpec, called: CommandSpec| {
+        let mut context = context();
+        (context.called.command, context.called.back) = (Some(called), vec![back]);
+        let (stdio, reader) = piped();
+        let status = exec(&house, context, &there, spec, stdio).await.expect("it runs");
+        (status, read_to_end(reader).await)
+    };
+    for _ in 0..2 {
+        let spec = ask(back.port);
+        assert_eq!(run(&spec, spec.clone()).await, (ExitStatus::Exited(0), "yes\n".to_owned()));
+    }
+    answers.join().expect("no panic");
+    // The port is gone with the command, and it is not there for another one.
+    let spec = ask(back.port);
+    assert_eq!(run(&spec, argv("true", &[])).await.0, ExitStatus::Exited(1));
+    // A port that somebody has there is not taken away.
+    let taken = TcpListener::bind(("127.0.0.1", back.port)).expect("it is free again");
+    let mut called = context();
+    (called.called.command, called.called.back) = (Some(spec.clone()), vec![back]);
+    assert!(exec(&house, called, &there, &spec, nothing()).await.expect_err("taken").is("conflict"));
+    drop(taken);
+}
+
 async fn ended<T>(
     call: impl AsyncFnOnce(CallContext) -> Result<T, Error>,
     deadline: bool,

@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn secret(name: &str, to: &[&str]) -> Secrets {
-        Secrets { name: name.into(), to: strings(to), reason: String::new() }
+        Secrets { name: name.into(), to: strings(to), made: None, reason: String::new() }
     }
 
     fn files(root: &str, access: Access) -> Files {

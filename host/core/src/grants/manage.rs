@@ -172,6 +172,8 @@ impl Pcoder {
         self.sweep_components()?;
         // Nobody else would end them, and they may have files open in what is removed next.
         self.end_services(name).await?;
+        // What they open is gone, or nobody's any more.
+        crate::made_keys::MadeKeys::of(self.layout(), self.surroundings(), name).remove()?;
         if purge {
             let state = self.layout().plugin_state(name);
             match std::fs::remove_dir_all(&state) {

@@ -7,18 +7,16 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use russh::client::{self, Handle, Handler};
-use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{
-    Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key,
-};
-use russh::{AlgorithmKind, Preferred};
+use russh::client::{self, ChannelOpenHandle, Handle, Handler, Msg, Session};
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key};
+use russh::{AlgorithmKind, Channel, Preferred};
 use russh_sftp::client::SftpSession;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use url::Url;
 
+use super::back::Ways;
 use super::failed;
 use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
 use crate::call::HostKeys;
@@ -74,6 +72,8 @@ pub(super) struct Connection {
     pub(super) handle: Handle<Expected>,
     /// Opened with the first file.
     pub(super) files: OnceCell<SftpSession>,
+    /// What the other side may open.
+    pub(super) ways: Ways,
 }
 
 /// Opens a connection.
@@ -92,7 +92,7 @@ pub(super) async fn connect(
     let stream = dial(gate, None, url, CONNECT).await?;
     let token = CancellationToken::new();
     let stream = Cuttable { stream, cut: Box::pin(token.clone().cancelled_owned()) };
-    let guard = token.drop_guard();
+    let (cut, guard) = (token.clone(), token.drop_guard());
     // The other side may have several keys. The one that is known proves who it is.
     let kinds = match &key {
         Some(key) => vec![key.algorithm()],
@@ -107,7 +107,8 @@ pub(super) async fn connect(
         ..client::Config::default()
     });
     let first_seen = Arc::new(OnceLock::new());
-    let handler = Expected { key, first_seen: Arc::clone(&first_seen) };
+    let ways = Ways::default();
+    let handler = Expected { key, first_seen: Arc::clone(&first_seen), ways: ways.clone(), cut };
     let login = async {
         let mut handle = client::connect_stream(config, stream, handler).await.map_err(|error| match error {
             russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => not_that_one(url),
@@ -123,7 +124,7 @@ pub(super) async fn connect(
     let handle = tokio::time::timeout(LOGIN, login)
         .await
         .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no login in time").subject(url.as_str()))??;
-    let connection = Arc::new(Connection { handle, files: OnceCell::new() });
+    let connection = Arc::new(Connection { handle, files: OnceCell::new(), ways });
     Ok(Connected { endpoint: endpoint.clone(), connection, _cut: guard })
 }
 
@@ -161,10 +162,7 @@ fn not_that_one(url: &Url) -> Error {
 async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -> Result<(), Error> {
     let answer = if credential.is_empty() {
         // The user name is the login. The protocol wants a key all the same, and any will do.
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|error| Error::new(code::INTERNAL, OPERATION, format!("no randomness: {error}")))?;
-        let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+        let key = super::key::random_key(OPERATION)?;
         handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::new(key), None)).await
     } else if credential.contains("-----BEGIN ") {
         let key = decode_secret_key(&credential, None).map_err(|_| {
@@ -187,6 +185,8 @@ async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -
 pub(super) struct Expected {
     key: Option<PublicKey>,
     first_seen: Arc<OnceLock<String>>,
+    ways: Ways,
+    cut: CancellationToken,
 }
 
 impl Handler for Expected {
@@ -204,6 +204,20 @@ impl Handler for Expected {
                 Err(_) => Ok(false),
             },
         }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.ways.carry(channel, port, reply, self.cut.clone()).await;
+        Ok(())
     }
 }
 

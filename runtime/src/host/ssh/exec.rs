@@ -1,19 +1,69 @@
 //! A command on another machine, with the caller's streams.
 
 use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::connect::Connection;
 use super::failed;
 use crate::bindings::host::pcoder::plugin::stdio::TerminalSize;
 use crate::bindings::host::pcoder::plugin::types::ExitStatus;
 use crate::error::{Error, code};
+use crate::gate::Gate;
 use crate::host::ends::{Ends, Sizes};
 
 const OPERATION: &str = "ssh.exec";
+
+/// An output that is kept, within what the call may still move.
+#[derive(Clone)]
+pub(super) struct Kept {
+    written: Arc<Mutex<Result<Vec<u8>, Error>>>,
+    gate: Arc<Gate>,
+}
+
+impl Kept {
+    pub(super) fn new(gate: &Arc<Gate>) -> Self {
+        Self { written: Arc::new(Mutex::new(Ok(Vec::new()))), gate: Arc::clone(gate) }
+    }
+
+    /// What was written.
+    ///
+    /// # Errors
+    /// `limit` when that was too much.
+    pub(super) fn take(&self) -> Result<Vec<u8>, Error> {
+        std::mem::replace(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner), Ok(Vec::new()))
+    }
+}
+
+impl AsyncWrite for Kept {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.gate.budget().charge("ssh.capture", bytes.len() as u64) {
+            *written = Err(error);
+        }
+        match &mut *written {
+            Ok(kept) => {
+                kept.extend_from_slice(bytes);
+                Poll::Ready(Ok(bytes.len()))
+            }
+            // The command ends as one whose reader has left, and `take` says why that was.
+            Err(_) => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// The terminal that the command gets.
 pub(super) struct Terminal {

@@ -3,10 +3,12 @@
 //! A connection takes the way of every other one (`dial.rs`), and is used again by the calls that name the same
 //! endpoint: host, key, user and credential. It is cut with the call that opened it.
 
+mod back;
 mod connect;
 mod exec;
 mod files;
 mod forward;
+pub(crate) mod key;
 
 use std::sync::Arc;
 
@@ -16,13 +18,14 @@ use wasmtime::component::Resource;
 pub(crate) use connect::Connected;
 use connect::Connection;
 
+use super::ends::Ends;
 use super::stdio::Stdio;
 use super::target::program;
 use crate::bindings::host::pcoder::plugin::ssh::{Endpoint, Host};
-use crate::bindings::host::pcoder::plugin::types::{CommandSpec, Error as WitError, ExitStatus, WriteOptions};
+use crate::bindings::host::pcoder::plugin::types::{CommandSpec, Error as WitError, ExitStatus, Output, WriteOptions};
 use crate::call::CallState;
 use crate::capability::net::{Channel, ssh_url};
-use crate::capability::secrets::Place;
+use crate::capability::secrets::{Place, PublicHalf};
 use crate::error::{Error, code};
 use crate::gate::Permit;
 
@@ -36,6 +39,26 @@ impl Host for CallState {
         let permit = self.channel("exec", &endpoint, program(&spec))?;
         let result = self.exec_there(&endpoint, &permit.effect().url, spec, stdio).await;
         Ok(permit.finish(0, result)?)
+    }
+
+    async fn capture(&mut self, endpoint: Endpoint, spec: CommandSpec, input: Vec<u8>) -> Result<Output, WitError> {
+        let permit = self.channel("exec", &endpoint, program(&spec))?;
+        let result = self.capture_there(&endpoint, &permit.effect().url, spec, input).await;
+        let bytes = result.as_ref().map_or(0, |it| (it.stdout.len() + it.stderr.len()) as u64);
+        let Output { status, stdout, stderr } = permit.finish(bytes, result)?;
+        let secrets = &self.context.secrets;
+        Ok(Output { status, stdout: secrets.redact(stdout), stderr: secrets.redact(stderr) })
+    }
+
+    async fn public_key(&mut self, credential: String) -> Result<String, WitError> {
+        const OPERATION: &str = "ssh.public-key";
+        let Some((name, value)) = self.context.secrets.own(&credential) else {
+            let message = "this is no placeholder that the call has";
+            return Err(Error::new(code::INVALID, OPERATION, message).hint("ask for one with `secrets.get`").into());
+        };
+        let permit = self.gate.authorize(PublicHalf(name))?;
+        let public = key::public_half(&value).map_err(|error| error.subject(permit.effect().0.as_str()));
+        Ok(permit.finish(0, public)?)
     }
 
     async fn read_file(&mut self, endpoint: Endpoint, path: String) -> Result<Vec<u8>, WitError> {
@@ -105,7 +128,31 @@ impl CallState {
             stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
         }
         let terminal = stdio.size().map(|size| exec::Terminal { term, size });
+        if own {
+            back::listen(&connection, &self.context.called.back).await?;
+        }
         exec::run(&connection, line, terminal, stdio.ends()?).await
+    }
+
+    /// The same with its input and its output in memory.
+    async fn capture_there(
+        &mut self,
+        endpoint: &Endpoint,
+        url: &Url,
+        spec: CommandSpec,
+        input: Vec<u8>,
+    ) -> Result<Output, Error> {
+        self.charge("ssh.capture", input.len() as u64)?;
+        let line = self.command_line(spec, url)?;
+        let connection = self.connection(endpoint, url).await?;
+        let (stdout, stderr) = (exec::Kept::new(&self.gate), exec::Kept::new(&self.gate));
+        let ends = Ends {
+            stdin: Box::new(std::io::Cursor::new(input)),
+            stdout: Box::new(stdout.clone()),
+            stderr: Box::new(stderr.clone()),
+        };
+        let status = exec::run(&connection, line, None, ends).await?;
+        Ok(Output { status, stdout: stdout.take()?, stderr: stderr.take()? })
     }
 
     /// The command as a line for the shell there. Only variables that the user's own command carries get their values.
