@@ -1,4 +1,5 @@
-//! One QEMU that runs, and the three lines to it: QMP on its standard streams, and the guest's ports on sockets.
+//! One QEMU that runs, and the three lines to it: QMP on its standard streams, and the guest's two ports. The one for
+//! control is a buffer that is read over QMP, or a socket.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -74,11 +75,34 @@ impl Port {
     }
 }
 
+/// What the guest's port for control leads to.
+pub(super) enum Control {
+    /// A buffer in QEMU, by which the guest can say something and the host cannot.
+    Ring,
+    /// A socket, with both ways.
+    Socket(Place),
+}
+
+impl Control {
+    /// The port of the socket on 127.0.0.1.
+    pub(super) fn number(&self) -> Result<Option<u16>, Failure> {
+        match self {
+            Self::Ring => Ok(None),
+            Self::Socket(place) => place.number().map(Some),
+        }
+    }
+}
+
+/// How often QEMU is asked for what changed. It says that the guest opened its port, but not that the guest wrote.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A QEMU. It ends with this value.
 pub(super) struct Machine {
     child: Child,
     qmp: Lines,
-    pub(super) control: Port,
+    control: Option<Port>,
+    /// What came out of the buffer and is not a whole line yet.
+    unread: String,
     pub(super) agent: Port,
 }
 
@@ -88,7 +112,7 @@ impl Machine {
         program: &str,
         arguments: &[String],
         errors: &Path,
-        control: Place,
+        control: Control,
         agent: Place,
         until: Instant,
     ) -> Result<Self, Failure> {
@@ -100,10 +124,14 @@ impl Machine {
             .spawn()
             .map_err(|error| format!("{program}: {error}"))?;
         let qmp = Lines::of(child.stdout.take().ok_or("QEMU has no output")?);
-        let greeted = qmp.next(until).and_then(|_| Ok((control.taken()?, agent.taken()?)));
+        let taken = |control| match control {
+            Control::Ring => Ok(None),
+            Control::Socket(place) => place.taken().map(Some),
+        };
+        let greeted = qmp.next(until).and_then(|_| Ok((taken(control)?, agent.taken()?)));
         match greeted {
             Ok((control, agent)) => {
-                let mut machine = Self { child, qmp, control, agent };
+                let mut machine = Self { child, qmp, control, unread: String::new(), agent };
                 machine.execute("qmp_capabilities", &json!({}), until)?;
                 Ok(machine)
             }
@@ -127,6 +155,67 @@ impl Machine {
             }
             if let Some(error) = answer.get("error") {
                 return Err(format!("QMP's `{command}`: {error}"));
+            }
+        }
+    }
+
+    /// What the guest says next on its port for control.
+    pub(super) fn told(&mut self, until: Instant) -> Result<String, Failure> {
+        if let Some(port) = &self.control {
+            return port.lines.next(until);
+        }
+        loop {
+            if let Some((line, rest)) = self.unread.split_once('\n') {
+                let line = line.to_owned();
+                self.unread = rest.to_owned();
+                return Ok(line);
+            }
+            let read = self.execute("ringbuf-read", &json!({ "device": "control", "size": 4096 }), until)?;
+            match read.as_str().unwrap_or_default() {
+                "" if Instant::now() > until => return Err("nothing came within the time".to_owned()),
+                "" => thread::sleep(PAUSE),
+                text => self.unread.push_str(text),
+            }
+        }
+    }
+
+    /// Says something to the guest on its port for control.
+    pub(super) fn tell(&mut self, line: &str) -> Result<(), Failure> {
+        self.control.as_mut().ok_or("a buffer cannot be written to")?.say(line)
+    }
+
+    /// Stops the guest and writes its state, without the memory that is a file already. The QEMU is of no more use.
+    pub(super) fn save(&mut self, to: &Path, until: Instant) -> Result<(), Failure> {
+        self.execute("stop", &json!({}), until)?;
+        self.ignore_shared(until)?;
+        self.execute("migrate", &json!({ "uri": format!("file:{}", to.display()) }), until)?;
+        self.migrated(until)?;
+        self.execute("quit", &json!({}), until)?;
+        if self.ended(until)? { Ok(()) } else { Err("QEMU does not end".to_owned()) }
+    }
+
+    /// Goes on from a state that was written, in a QEMU that waits for one.
+    pub(super) fn restore(&mut self, from: &Path, until: Instant) -> Result<(), Failure> {
+        self.ignore_shared(until)?;
+        self.execute("migrate-incoming", &json!({ "uri": format!("file:{}", from.display()) }), until)?;
+        self.migrated(until)?;
+        self.execute("cont", &json!({}), until).map(drop)
+    }
+
+    /// Both ends have to be told so.
+    fn ignore_shared(&mut self, until: Instant) -> Result<(), Failure> {
+        let capability = json!({ "capability": "x-ignore-shared", "state": true });
+        self.execute("migrate-set-capabilities", &json!({ "capabilities": [capability] }), until).map(drop)
+    }
+
+    fn migrated(&mut self, until: Instant) -> Result<(), Failure> {
+        loop {
+            let answer = self.execute("query-migrate", &json!({}), until)?;
+            match answer.get("status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some("failed") => return Err(format!("the state is not moved: {answer}")),
+                _ if Instant::now() > until => return Err("the state is not moved within the time".to_owned()),
+                _ => thread::sleep(PAUSE),
             }
         }
     }

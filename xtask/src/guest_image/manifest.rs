@@ -17,7 +17,7 @@ use super::{Architecture, SUITE};
 const FORMAT: u32 = 1;
 
 /// To be raised when this program makes something else of the same `guest/`.
-const BUILDER: u32 = 1;
+const BUILDER: u32 = 2;
 
 const NAME: &str = "guest.json";
 

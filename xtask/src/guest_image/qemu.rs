@@ -121,13 +121,25 @@ fn install(architecture: &Architecture, out: &Path, found: Option<&str>) -> Resu
 pub(super) struct Disks<'a> {
     /// The folder with `root.qcow2` and `seed.img`; the console is written there too.
     pub(super) folder: &'a Path,
-    /// Where the ports for control and for the guest's agent connect to, on 127.0.0.1.
-    pub(super) control: u16,
+    /// The guest's memory.
+    pub(super) memory: Memory<'a>,
+    /// Where the port for control connects to, on 127.0.0.1; or to a buffer.
+    pub(super) control: Option<u16>,
+    /// Where the port for the guest's agent connects to.
     pub(super) agent: u16,
 }
 
+/// The file that a guest's memory is in.
+#[derive(Clone, Copy)]
+pub(super) enum Memory<'a> {
+    /// It is written, so that it can be saved with the rest of the machine.
+    Kept(&'a Path),
+    /// It was, and is only read: what this guest writes is its own. QEMU waits for the rest of the machine.
+    Copied(&'a Path),
+}
+
 /// The whole command line. The machine is q35, because under software emulation it finds its clocks each time. The
-/// firmware is the one that is fastest; it hangs when there is a `vmgenid`, so there is none.
+/// firmware is QEMU's usual one: `qboot.rom` hangs when there is a `vmgenid`, and is no faster by more than can be measured.
 pub(super) fn arguments(image: &Path, manifest: &Manifest, accelerator: Accelerator, disks: &Disks<'_>) -> Vec<String> {
     let path = |folder: &Path, name: &str| folder.join(name).display().to_string();
     let file = |path: PathBuf| path.display().to_string().replace(',', ",,");
@@ -137,16 +149,27 @@ pub(super) fn arguments(image: &Path, manifest: &Manifest, accelerator: Accelera
     };
     let overlay = file(disks.folder.join("root.qcow2"));
     let seed = file(disks.folder.join("seed.img"));
-    let (control, agent) = (disks.control, disks.agent);
+    let agent = disks.agent;
+    let control = match disks.control {
+        Some(port) => format!("socket,id=control,host=127.0.0.1,port={port}"),
+        None => "ringbuf,id=control,size=4096".to_owned(),
+    };
+    let (memory, share) = match disks.memory {
+        Memory::Kept(path) => (path, "on"),
+        Memory::Copied(path) => (path, "off"),
+    };
+    let memory = file(memory.to_owned());
     let mut all = ["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned).to_vec();
     let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
     add("-display", "none".into());
-    add("-machine", "q35,vmport=off".into());
+    add("-machine", "q35,vmport=off,memory-backend=ram".into());
     add("-accel", accel.into());
     add("-cpu", cpu.into());
     add("-smp", "1".into());
     add("-m", "512".into());
-    add("-bios", "qboot.rom".into());
+    add("-object", format!("memory-backend-file,id=ram,mem-path={memory},size=512M,share={share}"));
+    add("-rtc", "base=utc,clock=host".into());
+    add("-device", "vmgenid,guid=auto".into());
     add("-kernel", path(image, &manifest.kernel.file));
     add("-initrd", path(image, &manifest.initrd.file));
     add("-append", cmdline);
@@ -157,13 +180,16 @@ pub(super) fn arguments(image: &Path, manifest: &Manifest, accelerator: Accelera
     add("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22".into());
     add("-device", "virtio-net-pci,netdev=net,romfile=".into());
     add("-device", "virtio-serial-pci".into());
-    add("-chardev", format!("socket,id=control,host=127.0.0.1,port={control}"));
-    add("-device", "virtserialport,chardev=control,name=pcoder.control".into());
+    add("-chardev", control);
+    add("-device", "virtserialport,chardev=control,name=pcoder.control,id=control".into());
     add("-chardev", format!("socket,id=agent,host=127.0.0.1,port={agent}"));
     add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".into());
     add("-device", "virtio-rng-pci".into());
     add("-serial", format!("file:{}", path(disks.folder, "console.log")));
     add("-qmp", "stdio".into());
+    if let Memory::Copied(_) = disks.memory {
+        add("-incoming", "defer".into());
+    }
     all
 }
 
