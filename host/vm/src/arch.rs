@@ -64,8 +64,14 @@ impl<'de> Deserialize<'de> for Arch {
     }
 }
 
-/// The name under which a manifest has a QEMU for a host: `linux-x64`, `macos-arm64`, `windows-x64`.
+/// The name under which a manifest has a QEMU for a host, as engines have theirs: `linux-x64`, `darwin-arm64`,
+/// `win32-x64`.
 pub fn platform(os: &str, arch: &str) -> String {
+    let os = match os {
+        "macos" => "darwin",
+        "windows" => "win32",
+        os => os,
+    };
     let arch = match Arch::parse(arch) {
         Some(Arch::X86_64) => "x64",
         Some(Arch::Aarch64) => "arm64",

@@ -111,16 +111,7 @@ pub async fn bootstrap(sys: &dyn Sys, what: &Bootstrap) -> Result<Bootstrapped> 
         cancel: what.cancel.clone(),
     });
     let manifest = match &supply {
-        Some(supply) => Some(
-            Manifest::load(
-                &supply.origin,
-                supply.network.as_ref(),
-                &supply.agent,
-                &*(what.reporter)("manifest"),
-                what.cancel.clone(),
-            )
-            .await?,
-        ),
+        Some(supply) => what.manifest(&images, supply).await?,
         None => None,
     };
     let known = manifest.as_ref().zip(supply.as_ref());
@@ -132,6 +123,20 @@ pub async fn bootstrap(sys: &dyn Sys, what: &Bootstrap) -> Result<Bootstrapped> 
 type Known<'a> = Option<(&'a Manifest, &'a Supply)>;
 
 impl Bootstrap {
+    /// The manifest. One that is on the network, which is not to be used, is not missed where an image is there.
+    async fn manifest(&self, images: &Images, supply: &Supply) -> Result<Option<Manifest>> {
+        let (network, progress) = (supply.network.as_ref(), (self.reporter)("manifest"));
+        let loaded = Manifest::load(&supply.origin, network, &supply.agent, &*progress, self.cancel.clone()).await;
+        match loaded {
+            Err(Error::Offline { .. })
+                if !self.force && (self.image.is_some() || images.find(&self.arch.default_image()).is_ok()) =>
+            {
+                Ok(None)
+            }
+            loaded => loaded.map(Some),
+        }
+    }
+
     async fn image(&self, images: &Images, known: Known<'_>) -> Result<Settled> {
         if let Some(from) = &self.image {
             let progress = (self.reporter)("image");

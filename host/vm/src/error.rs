@@ -245,6 +245,11 @@ impl Error {
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("check who owns `{}` and its permissions", path.display())
             }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "its file system holds no file of that length, as FAT32 none of 4 GiB: set `PCODER_HOME` to a folder on \
+                 another one, or format the stick with exFAT"
+                    .to_owned()
+            }
             Self::Io { .. } => "look at what is at that path, and whether its disk works; then try again".to_owned(),
             Self::State(error) => error.hint(),
         }
@@ -253,7 +258,7 @@ impl Error {
     /// Is it the system's "no room left"?
     pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { path: path.to_path_buf(), needed: None, free: pcoder_engines::free_space(path) }
             }
             _ => Self::Io { doing, path: path.to_path_buf(), source },

@@ -59,6 +59,7 @@ fn errors() -> Vec<Error> {
         io("write", ErrorKind::StorageFull),
         Error::Cancelled { subject: image() },
         io("open", ErrorKind::PermissionDenied),
+        io("write", ErrorKind::FileTooLarge),
         io("read", ErrorKind::InvalidData),
         Error::State(pcoder_state::Error::Busy {
             path: Path::new("/home/ada/.local/share/pcoder/locks/image-debian-13-amd64.lock").into(),

@@ -33,7 +33,7 @@ pub struct Manifest {
     /// The images, by name.
     #[serde(default)]
     pub images: BTreeMap<String, ImageEntry>,
-    /// The QEMUs, by the platform that they run on: `linux-x64`, `macos-arm64`, `windows-x64`.
+    /// The QEMUs, by the platform that they run on: `linux-x64`, `darwin-arm64`, `win32-x64`.
     #[serde(default)]
     pub qemu: BTreeMap<String, QemuEntry>,
 }
@@ -59,7 +59,7 @@ pub struct ImageFile {
     pub sha256: String,
     /// Bytes, once it is not compressed.
     pub size: u64,
-    /// Bytes of it that are no zeroes: what it takes on a disk that knows holes. Not known without.
+    /// Bytes of it that are no zeroes: what it takes on a disk that knows holes. Guessed without.
     #[serde(default)]
     pub data: Option<u64>,
     /// How it is compressed there.
@@ -329,8 +329,9 @@ impl ImageFile {
         (self.compressed_size.unwrap_or(self.size), self.compressed_sha256.as_deref().unwrap_or(&self.sha256))
     }
 
-    /// Bytes that it takes on a disk, as far as is known.
+    /// Bytes that it takes on a disk, as far as is known. What is no zeroes is rarely compressed to an eighth.
     pub(crate) fn room(&self) -> u64 {
-        self.data.unwrap_or(self.size).min(self.size)
+        let guessed = self.compressed_size.map(|it| it.saturating_mul(8));
+        self.data.or(guessed).unwrap_or(self.size).min(self.size)
     }
 }

@@ -224,7 +224,7 @@ mod tests {
         let fake = Fake::linux()
             .program("/data/machine/qemu/10.0.2-linux-x64-aaaa/bin/qemu-system-x86_64", NEW)
             .program("/data/machine/qemu/11.1.1-linux-x64-bbbb/q/bin/qemu-system-x86_64", NEW)
-            .program("/data/machine/qemu/12.0.0-windows-x64-cccc/qemu-system-x86_64", NEW)
+            .program("/data/machine/qemu/12.0.0-win32-x64-cccc/qemu-system-x86_64", NEW)
             .program("/data/machine/qemu/12.0.0-linux-x64er/qemu-system-x86_64", NEW)
             .on_path("qemu-system-x86_64", NEW);
         let (program, place) = found(&fake).await.unwrap();

@@ -6,11 +6,12 @@
 use std::time::Instant;
 
 use pcoder_runtime::manifest::Kind;
+use pcoder_vm::{Accelerator, HostFacts, QemuFact, Sys};
 use serde::Serialize;
 
 use super::record::{Check, Finding};
 use super::redact::Redactor;
-use super::sys::{Sys, ThisMachine};
+use super::sys::ThisMachine;
 use crate::Pcoder;
 
 const CATEGORY: &str = "host";
@@ -25,6 +26,10 @@ pub struct Probe {
     pub recommended_backend: &'static str,
     /// Why.
     pub reason: String,
+    /// The QEMU that virtual machines are started with, where there is one that can be used.
+    pub qemu: Option<QemuFact>,
+    /// The accelerators that they may be tried with, the fastest first, and why not.
+    pub accelerators: Vec<Accelerator>,
     /// What was found, by name.
     pub facts: Vec<Check>,
 }
@@ -43,12 +48,19 @@ impl Pcoder {
     /// Looks at this machine. It starts no virtual machine and no container, and asks a few programs for their versions.
     pub async fn probe(&self) -> Probe {
         let machine = ThisMachine::new(self.surroundings(), &self.layout().data);
-        let mut probe = probe(&machine, &self.names(Kind::Provider)).await;
+        let (host, _) = self.look_at_host().await;
+        let mut probe = probe(&machine, host, &self.names(Kind::Provider)).await;
         let redactor = Redactor::new(self.surroundings());
         for fact in &mut probe.facts {
             redactor.check(fact);
         }
         probe.reason = redactor.text(&probe.reason);
+        if let Some(qemu) = &mut probe.qemu {
+            qemu.program = redactor.text(&qemu.program);
+        }
+        for accelerator in &mut probe.accelerators {
+            accelerator.why = accelerator.why.as_ref().map(|why| redactor.text(why));
+        }
         probe
     }
 }
@@ -58,10 +70,12 @@ struct Host {
     /// Hardware acceleration for guests, as far as that can be seen without starting one.
     accelerated: bool,
     qemu: bool,
+    /// There is a QEMU, and none that can be used.
+    unusable: bool,
     wsl: bool,
 }
 
-async fn probe(sys: &dyn Sys, providers: &[String]) -> Probe {
+async fn probe(sys: &dyn Sys, facts_of_host: &HostFacts, providers: &[String]) -> Probe {
     // Side by side: a program that hangs is waited for once.
     let asked = Instant::now();
     let (os, memory, virtualization, x86_64, aarch64, podman) = tokio::join!(
@@ -78,7 +92,8 @@ async fn probe(sys: &dyn Sys, providers: &[String]) -> Probe {
     let native = if sys.arch() == "aarch64" { &aarch64 } else { &x86_64 };
     let host = Host {
         accelerated: if sys.os() == "linux" { opens && has_extensions } else { has_extensions },
-        qemu: native.is_ok(),
+        qemu: facts_of_host.qemu.is_some(),
+        unusable: facts_of_host.qemu.is_none() && native.is_ok(),
         wsl: has_wsl,
     };
     let said = |version: Result<String, String>| version.map_or_else(Finding::ok, Finding::ok);
@@ -101,7 +116,14 @@ async fn probe(sys: &dyn Sys, providers: &[String]) -> Probe {
     let took = asked.elapsed();
     let facts = facts.map(|(id, found)| found.into_check(format!("host.{id}"), CATEGORY, took)).into();
     let (mode, reason) = recommend(&host, providers);
-    Probe { version: env!("CARGO_PKG_VERSION"), recommended_backend: mode.name, reason, facts }
+    Probe {
+        version: env!("CARGO_PKG_VERSION"),
+        recommended_backend: mode.name,
+        reason,
+        qemu: facts_of_host.qemu.clone(),
+        accelerators: facts_of_host.accelerators.clone(),
+        facts,
+    }
 }
 
 fn not_known() -> String {
@@ -111,11 +133,12 @@ fn not_known() -> String {
 /// The first of the modes that this pcoder has a provider for and this machine can serve.
 fn recommend(host: &Host, providers: &[String]) -> (Mode, String) {
     let has = |mode: &Mode| providers.iter().any(|it| it == mode.provider);
+    let lacks = if host.unusable { "the QEMU that is here cannot be used" } else { "QEMU is not installed" };
     let machines = match (host.qemu, host.accelerated) {
-        (true, true) => "QEMU is here and this processor can run guests",
-        (true, false) => "QEMU is here and would emulate the processor, which is slow",
-        (false, true) => "this processor can run guests, and QEMU is not installed",
-        (false, false) => "QEMU is not installed, and no acceleration for guests is seen",
+        (true, true) => "QEMU is here and this processor can run guests".to_owned(),
+        (true, false) => "QEMU is here and would emulate the processor, which is slow".to_owned(),
+        (false, true) => format!("this processor can run guests, and {lacks}"),
+        (false, false) => format!("{lacks}, and no acceleration for guests is seen"),
     };
     if has(&LINUX_PORTABLE) && host.qemu && host.accelerated {
         return (LINUX_PORTABLE, format!("{machines}: tools are kept apart from this machine"));
@@ -320,6 +343,7 @@ async fn version(sys: &dyn Sys, program: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::ffi::OsString;
     use std::io::ErrorKind;
     use std::path::{Path, PathBuf};
 
@@ -377,6 +401,19 @@ mod tests {
         fn cpus(&self) -> Option<usize> {
             Some(8)
         }
+        fn variable(&self, _: &str) -> Option<OsString> {
+            None
+        }
+        fn is_program(&self, _: &Path) -> bool {
+            false
+        }
+        fn entries(&self, _: &Path) -> Vec<PathBuf> {
+            Vec::new()
+        }
+        async fn output(&self, program: &Path, args: &[&str]) -> Result<String, String> {
+            assert_eq!(args, ["-accel", "help"], "{}", program.display());
+            Ok("Accelerators supported in QEMU binary:\ntcg\nkvm\nhvf\n".to_owned())
+        }
         fn text(&self, path: &str) -> Option<String> {
             self.files.get(path).map(|text| (*text).to_owned())
         }
@@ -404,7 +441,8 @@ mod tests {
 
     async fn shown(fake: Fake, providers: &[&str]) -> String {
         let providers: Vec<String> = providers.iter().map(|&it| it.to_owned()).collect();
-        let probe = probe(&fake, &providers).await;
+        let (host, _) = HostFacts::of(&fake, Path::new("/machine")).await;
+        let probe = probe(&fake, &host, &providers).await;
         assert!(probe.facts.iter().map(|it| &it.id).is_sorted(), "in the order of their names");
         let mut text = String::new();
         for fact in &probe.facts {
@@ -417,6 +455,23 @@ mod tests {
     }
 
     const QEMU: Result<&str, &str> = Ok("QEMU emulator version 10.0.2");
+
+    #[tokio::test]
+    async fn the_accelerators_are_those_of_the_qemu_that_would_be_started() {
+        let probe_of = |fake: Fake| async move {
+            let (host, _) = HostFacts::of(&fake, Path::new("/machine")).await;
+            probe(&fake, &host, &[]).await
+        };
+        let good = Fake::linux().file("/proc/cpuinfo", "flags : vmx\n").kvm(Ok(()));
+        let found = probe_of(good.program("qemu-system-x86_64", QEMU)).await;
+        let usable: Vec<_> = found.accelerators.iter().map(|it| (it.name, it.usable)).collect();
+        assert_eq!(usable, [("kvm", true), ("tcg", true)]);
+        assert!(found.qemu.is_some_and(|it| it.version == "10.0.2"));
+        // It is there, and no machine is started with it.
+        let old = probe_of(Fake::linux().program("qemu-system-x86_64", Ok("QEMU emulator version 7.2.22"))).await;
+        assert!(old.qemu.is_none() && old.accelerators.iter().all(|it| !it.usable));
+        assert!(old.reason.contains("the QEMU that is here cannot be used"), "{}", old.reason);
+    }
 
     #[tokio::test]
     async fn a_bare_linux_with_everything() {
@@ -578,7 +633,7 @@ mod tests {
 
     #[test]
     fn only_what_this_pcoder_can_do_is_recommended() {
-        let host = |accelerated, qemu, wsl| Host { accelerated, qemu, wsl };
+        let host = |accelerated, qemu, wsl| Host { accelerated, qemu, unusable: false, wsl };
         let mode = |host: &Host, providers: &[&str]| {
             let providers: Vec<String> = providers.iter().map(|&it| it.to_owned()).collect();
             recommend(host, &providers).0.name

@@ -122,6 +122,9 @@ async fn force_brings_it_again_and_offline_asks_nobody() {
     assert!(matches!(error, Error::Offline { .. }) && error.code() == "offline", "{error}");
     assert!(world.server.requests().is_empty());
     world.bootstrap(Some(origin.clone())).await.unwrap();
+    let asked = world.server.requests().len();
+    assert_eq!(bootstrap(&Host, &wanted).await.unwrap().image.outcome, Outcome::Present, "nothing is missing");
+    assert_eq!(world.server.requests().len(), asked);
     let disk = world.path("images").join(arch().default_image()).join("root.img");
     fs::write(&disk, vec![1; 8 << 20]).unwrap();
     assert_eq!(world.bootstrap(Some(origin.clone())).await.unwrap().image.outcome, Outcome::Present);
