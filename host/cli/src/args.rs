@@ -8,6 +8,7 @@ mod account;
 mod bundle;
 mod instance;
 mod plugin;
+mod runtime;
 mod state;
 
 pub(crate) use account::{
@@ -20,6 +21,7 @@ pub(crate) use instance::{
     OnProvider, Place, Process, ProcessStart, Smoke,
 };
 pub(crate) use plugin::{Plugin, PluginAdd, PluginGrant, PluginInspect, PluginRemove, PluginRevoke};
+pub(crate) use runtime::{ImageNamed, ImagesCommand, Runtime, RuntimeBootstrap, RuntimeImages};
 pub(crate) use state::{Audit, AuditShow, AuditVerify, Completions, Config, ConfigCommand, Man};
 
 /// The help: commands in groups, which clap has none of. A test compares it with the commands.
@@ -52,7 +54,7 @@ Trust:
 
 Help:
   doctor       Look for what is missing, and say what mends it
-  runtime      Look at what this machine can run
+  runtime      Look at what this machine can run, and bring what virtual machines need
   completions  Print completions for a shell
   man          Print manual pages
   help         Print this message or the help of a command
@@ -137,7 +139,7 @@ pub(crate) enum Command {
     /// Look for what is missing, and say what mends it
     #[command(after_help = "Exit codes: 0 all is well, 1 warnings, 2 something does not work.")]
     Doctor(Doctor),
-    /// Look at what this machine can run
+    /// Look at what this machine can run, and bring what virtual machines need
     #[command(subcommand)]
     Runtime(Runtime),
     /// Install, check, move and remove the agents' own programs
@@ -178,7 +180,8 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Run(arguments) => arguments.json,
-            Self::ListTools(arguments) | Self::Runtime(Runtime::Probe(arguments)) => arguments.json,
+            Self::ListTools(arguments) => arguments.json,
+            Self::Runtime(runtime) => runtime.json(),
             Self::Doctor(arguments) => arguments.json.json,
             Self::Instance(instance) => instance.json(),
             Self::Process(process) => process.json(),
@@ -334,12 +337,6 @@ pub(crate) struct Doctor {
     pub(crate) fix: bool,
     #[command(flatten)]
     pub(crate) json: Json,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Runtime {
-    /// Show what this machine has, and how tools are best run on it
-    Probe(Json),
 }
 
 #[derive(Debug, Subcommand)]

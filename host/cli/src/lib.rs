@@ -147,7 +147,7 @@ async fn command(pcoder: &Pcoder, command: Command, third_party: &'static str) -
         Command::Plugin(arguments) => commands::plugin::plugin(pcoder, arguments).await,
         Command::Bundle(arguments) => commands::bundle::bundle(pcoder, arguments, third_party).await,
         Command::Demo(arguments) => commands::demo::demo(pcoder, arguments).await,
-        Command::Runtime(arguments) => commands::runtime::runtime(pcoder, &arguments).await,
+        Command::Runtime(arguments) => commands::runtime::runtime(pcoder, arguments).await,
         Command::Instance(command) => commands::instance::instance(pcoder, command).await,
         Command::Process(command) => commands::process::process(pcoder, command).await,
         Command::Smoke(arguments) => commands::smoke::smoke(pcoder, arguments).await,

@@ -5,18 +5,7 @@ use pcoder_runtime::error::code;
 
 /// An error of the engine store. Its own words stay; its code becomes one of the contract's.
 pub fn from_engines(error: &pcoder_engines::Error) -> Error {
-    let code = match error.code() {
-        "offline" => code::NETWORK,
-        "integrity" => code::INTEGRITY,
-        "unsupported-platform" => code::UNSUPPORTED,
-        "disk-full" | "io" => code::IO,
-        "cancelled" => code::CANCELLED,
-        "not-installed" => code::NOT_FOUND,
-        "locked" => code::CONFLICT,
-        "registry" => code::SERVER,
-        "smoke" => code::PROCESS,
-        _ => code::INVALID,
-    };
+    let code = contracts(error.code());
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -27,6 +16,28 @@ pub fn from_engines(error: &pcoder_engines::Error) -> Error {
     match error.hint() {
         Some(hint) => plain.hint(hint),
         None => plain,
+    }
+}
+
+/// An error of what virtual machines need.
+pub fn from_vm(error: &pcoder_vm::Error) -> Error {
+    let message = error.to_string();
+    Error::new(contracts(error.code()), "runtime", message).subject(error.subject()).hint(error.hint())
+}
+
+/// The contract's code for the word that those crates have for it.
+fn contracts(word: &str) -> &'static str {
+    match word {
+        "offline" => code::NETWORK,
+        "integrity" => code::INTEGRITY,
+        "unsupported-platform" | "unsupported" => code::UNSUPPORTED,
+        "disk-full" | "io" => code::IO,
+        "cancelled" => code::CANCELLED,
+        "not-installed" => code::NOT_FOUND,
+        "locked" => code::CONFLICT,
+        "registry" => code::SERVER,
+        "smoke" => code::PROCESS,
+        _ => code::INVALID,
     }
 }
 

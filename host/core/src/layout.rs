@@ -104,11 +104,6 @@ impl Layout {
         locks.join("services").join(plugin)
     }
 
-    /// Images of virtual machines, a folder each.
-    pub fn images(&self) -> PathBuf {
-        self.data.join("images")
-    }
-
     /// The user's settings.
     pub fn settings(&self) -> PathBuf {
         self.data.join("settings.toml")
@@ -157,6 +152,34 @@ impl Layout {
     /// One of them, by the sha256 of its bytes.
     pub fn component(&self, sha256: &str) -> PathBuf {
         self.components().join(format!("{sha256}.wasm"))
+    }
+
+    /// The images of virtual machines, a folder each.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// What belongs to virtual machines: pcoder's own QEMU is in there.
+    pub fn machine(&self) -> PathBuf {
+        self.data.join("machine")
+    }
+
+    /// What is known of this host, `facts.json`, in a folder that plugins may read. A portable folder moves to other
+    /// hosts, so its facts are not in it: they are beside the sockets, and gone when the host restarts, or older than
+    /// their `boot`.
+    pub fn machine_facts(&self, surroundings: &Surroundings) -> PathBuf {
+        if !self.portable {
+            return self.machine().join("host");
+        }
+        let mut name = pcoder_runtime::digest(self.data.as_os_str().as_encoded_bytes());
+        name.truncate(16);
+        let place = if cfg!(windows) {
+            let cache = platform_folders(surroundings).map(|(_, cache)| cache);
+            cache.unwrap_or_else(|_| self.temporary())
+        } else {
+            surroundings.sockets()
+        };
+        place.join(format!("machine-{name}"))
     }
 
     /// The audit's file.
@@ -282,6 +305,19 @@ mod tests {
         }
         let entries = std::fs::read_dir(folder.path()).expect("a folder").count();
         assert_eq!(entries, 1, "looking makes nothing");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn facts_of_a_host_do_not_travel() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = surroundings(&[("XDG_RUNTIME_DIR", "/run/user/1000")], None);
+        let portable = Layout::of_portable(folder.path(), &run).expect("a layout");
+        let facts = portable.machine_facts(&run);
+        assert!(facts.starts_with("/run/user/1000/pcoder"), "{}", facts.display());
+        assert!(portable.images().starts_with(folder.path()) && portable.machine().starts_with(folder.path()));
+        let fixed = Layout { portable: false, ..portable };
+        assert_eq!(fixed.machine_facts(&run), fixed.data.join("machine").join("host"));
     }
 
     #[cfg(unix)]

@@ -23,6 +23,7 @@ use crate::audit_log::AuditLog;
 use crate::errors::{from_engines, from_state};
 use crate::grants::{CompileCommand, Entry, PluginsLock, Policies};
 use crate::known_hosts::KnownHosts;
+use crate::machines::Looked;
 use crate::{Layout, Surroundings};
 
 /// A plugin that is a part of the program, as its build made it.
@@ -57,6 +58,7 @@ pub struct Pcoder {
     pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
     calls: AtomicU32,
+    pub(crate) host: tokio::sync::OnceCell<Looked>,
 }
 
 /// What every call to one plugin gets.
@@ -145,6 +147,7 @@ impl Pcoder {
             private_tmp: OnceLock::new(),
             audit: OnceLock::new(),
             calls: AtomicU32::new(CALLS),
+            host: tokio::sync::OnceCell::new(),
         })
     }
 

@@ -84,6 +84,14 @@ pub enum Error {
         /// What happened.
         detail: String,
     },
+    /// A file that was named by its address and digest has other bytes.
+    #[error("`{url}` is not the file that was expected: {detail}")]
+    WrongFile {
+        /// The address, without what may be a secret in it.
+        url: String,
+        /// What differs.
+        detail: String,
+    },
     /// The registry answered, and not with the package.
     #[error("the registry did not give `{package}`: {detail}")]
     Registry {
@@ -225,9 +233,11 @@ impl Error {
             Self::NotInstalled { .. } => "not-installed",
             Self::Offline { .. } | Self::Fetch { .. } => "offline",
             Self::Registry { .. } | Self::Certificate { .. } => "registry",
-            Self::Integrity { .. } | Self::Archive { .. } | Self::Damaged { .. } | Self::WrongExport { .. } => {
-                "integrity"
-            }
+            Self::Integrity { .. }
+            | Self::Archive { .. }
+            | Self::Damaged { .. }
+            | Self::WrongExport { .. }
+            | Self::WrongFile { .. } => "integrity",
             Self::DiskFull { .. } => "disk-full",
             Self::Cancelled { .. } | Self::Stopped { .. } => "cancelled",
             Self::Locked { .. } => "locked",
@@ -249,7 +259,7 @@ impl Error {
             | Self::Certificate { package, .. }
             | Self::Integrity { package, .. }
             | Self::Archive { package, .. } => package.clone(),
-            Self::Fetch { url, .. } => url.clone(),
+            Self::Fetch { url, .. } | Self::WrongFile { url, .. } => url.clone(),
             Self::DiskFull { path, .. } | Self::Io { path, .. } | Self::NotAnExport { path, .. } => {
                 path.display().to_string()
             }
@@ -283,6 +293,11 @@ impl Error {
             ),
             Self::Fetch { .. } => {
                 "check the address, the network and the proxy; or download it elsewhere and give the file".to_owned()
+            }
+            Self::WrongFile { .. } => {
+                "nothing of it was kept. Try again; if it stays, it was changed there or on the way \
+                 (a proxy, a mirror): get it elsewhere and give the file"
+                    .to_owned()
             }
             Self::Registry { status: Some(401 | 403), .. } => {
                 "the registry wants a login: put `//HOST/PATH/:_authToken=${NPM_TOKEN}` into .npmrc".to_owned()

@@ -8,8 +8,8 @@ use crate::Error;
 
 pcoder_error_tests::every_error_is_shown! {
     errors, shown,
-    UnknownEngine UnknownVersion UnsupportedPlatform NotInstalled Damaged Offline Fetch Registry Certificate Integrity
-    Archive DiskFull Cancelled Stopped NotAnExport WrongExport ForeignExport Locked Io Invalid Smoke
+    UnknownEngine UnknownVersion UnsupportedPlatform NotInstalled Damaged Offline Fetch WrongFile Registry
+    Certificate Integrity Archive DiskFull Cancelled Stopped NotAnExport WrongExport ForeignExport Locked Io Invalid Smoke
 }
 
 fn errors() -> Vec<Error> {
@@ -44,6 +44,10 @@ fn errors() -> Vec<Error> {
             tarball: "@toys/claude-linux-x64/-/claude-linux-x64-2.1.0.tgz".to_owned(),
         },
         Error::Fetch { url: "https://example.com/a.wasm".to_owned(), detail: "it answers 404 Not Found".to_owned() },
+        Error::WrongFile {
+            url: "https://example.com/root.img".to_owned(),
+            detail: "4096 bytes are sent, 8192 were expected".to_owned(),
+        },
         registry(Some(401), "it answers 401 Unauthorized: not allowed"),
         registry(Some(403), "it answers 403 Forbidden: not allowed"),
         registry(Some(404), "it does not have it (404)"),

@@ -71,14 +71,14 @@ pub async fn fetch(
 }
 
 /// An address without what may be a secret in it.
-fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut plain = url.clone();
     plain.set_query(None);
     plain.set_fragment(None);
     plain.to_string()
 }
 
-fn check(url: &str) -> Result<Url> {
+pub(crate) fn check(url: &str) -> Result<Url> {
     let invalid = |detail: &str, hint: &str| Error::Invalid {
         subject: url.split(['?', '#', '@']).next().unwrap_or_default().to_owned(),
         detail: detail.to_owned(),

@@ -84,6 +84,23 @@ pub(crate) struct Start<'a> {
     pub(crate) validator: Option<&'a HeaderValue>,
 }
 
+impl Start<'_> {
+    /// The headers that ask for it, behind others.
+    pub(crate) fn headers(self, mut headers: HeaderMap) -> HeaderMap {
+        // What arrives must be the very bytes that were hashed.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if self.offset > 0 {
+            if let Ok(range) = HeaderValue::try_from(format!("bytes={}-", self.offset)) {
+                headers.insert(header::RANGE, range);
+            }
+            if let Some(validator) = self.validator {
+                headers.insert(header::IF_RANGE, validator.clone());
+            }
+        }
+        headers
+    }
+}
+
 impl Http {
     /// Loads the system's certificates, some 10 ms.
     pub(crate) fn new(
@@ -109,18 +126,7 @@ impl Http {
     /// Asks for a package's tarball, or its end, and follows redirects.
     pub(crate) async fn tarball(&self, package: &Package, from: Start<'_>) -> Result<Response, Failure> {
         let url = self.network.url_for(&package.name, &package.tarball())?;
-        let mut headers = HeaderMap::new();
-        // What arrives must be the very bytes that were hashed.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if from.offset > 0 {
-            if let Ok(range) = HeaderValue::try_from(format!("bytes={}-", from.offset)) {
-                headers.insert(header::RANGE, range);
-            }
-            if let Some(validator) = from.validator {
-                headers.insert(header::IF_RANGE, validator.clone());
-            }
-        }
-        self.get(&package.id(), url, headers).await
+        self.get(&package.id(), url, from.headers(HeaderMap::new())).await
     }
 
     /// Asks for a small JSON document of a package.

@@ -14,6 +14,8 @@ pub enum Phase {
     Exporting,
     /// Files are read, compared and written into another store.
     Copying,
+    /// Bytes that are here and right are decompressed.
+    Unpacking,
     /// All bytes are there and right; permissions, ledger, flush to the disk.
     Finishing,
     /// The engine is asked for its version.
@@ -29,6 +31,7 @@ impl Phase {
             Self::Importing => "importing",
             Self::Exporting => "exporting",
             Self::Copying => "copying",
+            Self::Unpacking => "unpacking",
             Self::Finishing => "finishing",
             Self::Checking => "checking",
         }

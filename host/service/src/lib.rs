@@ -32,4 +32,6 @@ pub use error::{Error, Result};
 pub use protocol::{Exit, Spec, State, Status};
 #[cfg(target_os = "linux")]
 pub use supervisor::become_program;
+#[cfg(unix)]
+pub use supervisor::private_folder;
 pub use supervisor::supervise;

@@ -231,10 +231,13 @@ fn listen(socket: &OsStr) -> Result<Listener> {
     ListenerOptions::new().name(name).create_tokio().at("listen for", &path)
 }
 
-/// The folder of all sockets is its user's alone. One that somebody else made first, in a folder where anybody may make
-/// some, is not used.
+/// Makes the folder of all sockets, which is its user's alone. One that somebody else made first, in a folder where
+/// anybody may make some, is not used.
+///
+/// # Errors
+/// `Io`, also for a folder that others may use.
 #[cfg(unix)]
-fn private_folder(folder: &std::path::Path) -> Result<()> {
+pub fn private_folder(folder: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("make", folder)?;
     let found = std::fs::symlink_metadata(folder).at("look at", folder)?;

@@ -21,6 +21,7 @@ mod redact;
 mod runtime;
 mod state_files;
 mod sys;
+mod vm;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use probe::Probe;
+pub(crate) use sys::ThisMachine;
+
 pub use record::{Check, Report, Status};
 
 use self::record::Finding;
@@ -86,7 +89,7 @@ struct Group {
 }
 
 /// In the order in which they are shown.
-const GROUPS: [Group; 15] = [
+const GROUPS: [Group; 16] = [
     Group { category: "runtime", id: "runtime.any", jobs: runtime::jobs },
     Group { category: "folders", id: "folder.any", jobs: folders::jobs },
     Group { category: "audit", id: "audit.any", jobs: folders::audit_jobs },
@@ -101,6 +104,7 @@ const GROUPS: [Group; 15] = [
     Group { category: "disk", id: "disk.any", jobs: host::disk_jobs },
     Group { category: "clock", id: "clock.any", jobs: host::clock_jobs },
     Group { category: "terminal", id: "terminal.any", jobs: host::terminal_jobs },
+    Group { category: "machines", id: "vm.any", jobs: vm::jobs },
     Group { category: "proxies", id: "proxy.any", jobs: proxies::jobs },
 ];
 

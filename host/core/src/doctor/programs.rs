@@ -21,6 +21,18 @@ pub(super) async fn first_line(
     environment: &[(OsString, OsString)],
     deadline: Duration,
 ) -> Result<String, String> {
+    let text = output(program, args, environment, deadline).await?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.map(|line| for_people(line, SHOWN)).ok_or_else(|| format!("`{}` printed nothing", args.join(" ")))
+}
+
+/// Starts a program without input, and gives what it prints, as far as that is read; or says what it did instead.
+pub(super) async fn output(
+    program: &Path,
+    args: &[&str],
+    environment: &[(OsString, OsString)],
+    deadline: Duration,
+) -> Result<String, String> {
     let asked = args.join(" ");
     let mut command = tokio::process::Command::new(program);
     command.args(args).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
@@ -38,9 +50,7 @@ pub(super) async fn first_line(
         if !status.success() {
             return Err(format!("`{asked}` ended with {status}"));
         }
-        let text = String::from_utf8_lossy(&says);
-        let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-        line.map(|line| for_people(line, SHOWN)).ok_or_else(|| format!("`{asked}` printed nothing"))
+        Ok(String::from_utf8_lossy(&says).into_owned())
     };
     let late = |_| Err(format!("`{asked}` did not answer within {} s", deadline.as_secs_f32()));
     tokio::time::timeout(deadline, work).await.unwrap_or_else(late)

@@ -1,4 +1,4 @@
-//! What a probe asks of the machine, so that a test can be another machine.
+//! This machine, as whatever looks at machines asks for it.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pcoder_runtime::capability::exec;
+use pcoder_vm::Sys;
 
 use super::folders::nearest;
 use super::programs;
@@ -15,44 +16,26 @@ use crate::Surroundings;
 /// Files that are read here have a few lines; `/proc/cpuinfo` of a large machine has some hundred kilobytes.
 const LARGEST: u64 = 2 << 20;
 
+/// Folders that are listed here have a few entries.
+const MOST: usize = 1000;
+
 /// Every program that is asked prints its version and ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A machine.
-#[async_trait]
-pub(super) trait Sys: Send + Sync {
-    /// `linux`, `macos`, `windows`, or another name of `std::env::consts::OS`.
-    fn os(&self) -> &str;
-    /// `x86_64`, `aarch64`, or another name of `std::env::consts::ARCH`.
-    fn arch(&self) -> &str;
-    /// Processors that this process may use.
-    fn cpus(&self) -> Option<usize>;
-    /// A small file's text.
-    fn text(&self, path: &str) -> Option<String>;
-    /// Whether there is something.
-    fn exists(&self, path: &str) -> bool;
-    /// Opens a device for reading and writing, and closes it again.
-    fn opens(&self, path: &str) -> Result<(), io::ErrorKind>;
-    /// Bytes that are free where pcoder keeps things.
-    fn free(&self) -> Option<u64>;
-    /// A program on the `PATH`.
-    fn find(&self, program: &str) -> Option<PathBuf>;
-    /// The first line that a program prints, or what it did instead.
-    async fn answer(&self, program: &Path, args: &[&str]) -> Result<String, String>;
-}
-
 /// This one.
-pub(super) struct ThisMachine {
+pub(crate) struct ThisMachine {
+    surroundings: Surroundings,
     path: Option<OsString>,
     environment: Vec<(OsString, OsString)>,
     data: PathBuf,
 }
 
 impl ThisMachine {
-    pub(super) fn new(surroundings: &Surroundings, data: &Path) -> Self {
+    pub(crate) fn new(surroundings: &Surroundings, data: &Path) -> Self {
         let needed = ["HOME", "PATH", "SystemRoot", "TEMP", "TMPDIR", "XDG_RUNTIME_DIR"].into_iter();
         let environment = needed.filter_map(|name| Some((name.into(), surroundings.variable(name)?.to_owned())));
         Self {
+            surroundings: surroundings.clone(),
             path: surroundings.variable("PATH").map(Into::into),
             environment: environment.collect(),
             data: data.to_path_buf(),
@@ -74,6 +57,10 @@ impl Sys for ThisMachine {
         std::thread::available_parallelism().ok().map(std::num::NonZeroUsize::get)
     }
 
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.surroundings.variable(name).map(Into::into)
+    }
+
     fn text(&self, path: &str) -> Option<String> {
         use std::io::Read as _;
         let mut bytes = Vec::new();
@@ -84,6 +71,17 @@ impl Sys for ThisMachine {
 
     fn exists(&self, path: &str) -> bool {
         Path::new(path).symlink_metadata().is_ok()
+    }
+
+    fn is_program(&self, path: &Path) -> bool {
+        pcoder_lookup::is_executable(path)
+    }
+
+    fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut entries: Vec<_> = entries.take(MOST).collect();
+        entries.sort();
+        entries
     }
 
     fn opens(&self, path: &str) -> Result<(), io::ErrorKind> {
@@ -97,6 +95,10 @@ impl Sys for ThisMachine {
 
     fn find(&self, program: &str) -> Option<PathBuf> {
         exec::resolve(program, self.path.as_deref()).ok()
+    }
+
+    async fn output(&self, program: &Path, args: &[&str]) -> Result<String, String> {
+        programs::output(program, args, &self.environment, PATIENCE).await
     }
 
     async fn answer(&self, program: &Path, args: &[&str]) -> Result<String, String> {

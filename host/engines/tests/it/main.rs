@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod install;
 mod registry;
+mod remote;
 mod tls;
 mod together;
 mod toy;

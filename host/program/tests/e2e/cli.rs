@@ -45,7 +45,7 @@ fn help() {
 
         Help:
           doctor       Look for what is missing, and say what mends it
-          runtime      Look at what this machine can run
+          runtime      Look at what this machine can run, and bring what virtual machines need
           completions  Print completions for a shell
           man          Print manual pages
           help         Print this message or the help of a command

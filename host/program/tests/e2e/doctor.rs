@@ -132,10 +132,13 @@ fn a_bare_machine_gets_the_commands_that_set_it_up() {
         [warn] terminal.type -> TERM is not set
                agents run with `pcoder run … --json`, and cannot be used interactively
                mend it: run it in a terminal, or set TERM, as `TERM=xterm-256color`
+        [ok] host.accel -> no virtual machine is set up: `pcoder runtime bootstrap` sets one up
+        [ok] vm.image -> no virtual machine is set up: `pcoder runtime bootstrap` sets one up
+        [ok] vm.qemu -> no virtual machine is set up: `pcoder runtime bootstrap` sets one up
         [ok] proxy.http -> HTTP_PROXY is not set
         [ok] proxy.https -> HTTPS_PROXY is not set
 
-        39 checks: 33 ok, 6 warnings, 0 failures
+        42 checks: 36 ok, 6 warnings, 0 failures
         ") });
     // Asking plugins who they are is a call like any other: it is audited, and starts the runtime with its cache.
     let made = names(&world.path("pcoder"));
