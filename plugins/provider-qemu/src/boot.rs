@@ -1,10 +1,11 @@
 //! Boots: one try for each accelerator, each watched from its start until the guest says that somebody can log in.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pcoder_sdk::{Error, Result, ServiceSpec, Setting, WriteOptions, code, text};
+use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, Setting, WriteOptions, code, text};
 use serde_json::json;
 
 use crate::console;
@@ -16,7 +17,7 @@ use crate::ladder::{Failure, Memory, rungs};
 use crate::machine::{self, Accelerator, Architecture};
 use crate::ports;
 use crate::qmp::{Event, Qmp};
-use crate::record::{Record, Wish};
+use crate::record::{Record, Wish, is_alive};
 use crate::seed::Seed;
 use crate::store::{ROOT, Store, folder};
 
@@ -46,10 +47,16 @@ pub(crate) struct Boot<'a> {
     pub(crate) image: Image,
 }
 
+/// How often software is tried. QEMU 10.0.2 died once in fifty boots of a failed assertion of its own
+/// (`msix_table_mmio_write`), and there is nothing below software to fall back to.
+const SOFTWARE_TRIES: usize = 2;
+
 /// Why a try ended.
 struct Fell {
     why: String,
     console: Option<String>,
+    /// QEMU itself died.
+    crashed: bool,
 }
 
 /// What a guest that is ready says.
@@ -72,7 +79,8 @@ impl Boot<'_> {
         let rungs = rungs(&self.facts, &memory, store.operation, wanted, first)?;
         let mut failures: Vec<Failure> = Vec::new();
         let mut last = None;
-        for accelerator in rungs.try_these {
+        let mut waiting: VecDeque<(Accelerator, usize)> = rungs.try_these.into_iter().map(|it| (it, 1)).collect();
+        while let Some((accelerator, attempt)) = waiting.pop_front() {
             if fresh && let Some(top) = record.layers.first() {
                 disk::make(store, self.architecture, &record.id, top, record.disk_gib)?;
             }
@@ -91,6 +99,9 @@ impl Boot<'_> {
                 }
                 Ok(Err(fell)) => {
                     store.end(&record.id, Duration::ZERO)?;
+                    if fell.crashed && accelerator.is_software() && attempt < SOFTWARE_TRIES {
+                        waiting.push_front((accelerator, attempt + 1));
+                    }
                     failures.push(Failure::new(accelerator, fell.why));
                     last = fell.console;
                 }
@@ -141,10 +152,23 @@ impl Boot<'_> {
                 _ => return Err(error),
             },
         };
+        let crashed = matches!(self.exit(&record.id)?, Some(ExitStatus::Signaled(_)));
         let log = store.host.services().log_tail(&record.id, 4000).unwrap_or_default();
         let said = text::tail(&log, 2, 400);
         let why = if said.is_empty() { why } else { format!("{why} ({said})") };
-        Ok(Err(Fell { why, console: console::tail(store.host, &record.id) }))
+        Ok(Err(Fell { why, console: console::tail(store.host, &record.id), crashed }))
+    }
+
+    /// How QEMU ended, where it did. Its output ends a moment before that is known.
+    fn exit(&self, id: &str) -> Result<Option<ExitStatus>> {
+        for _ in 0..10 {
+            match self.store.service(id)? {
+                Some(service) if service.exit.is_some() => return Ok(service.exit),
+                Some(service) if is_alive(Some(&service)) => self.store.host.clock().sleep(LOOK),
+                _ => break,
+            }
+        }
+        Ok(None)
     }
 
     /// Waits for the guest, and says why that was given up.

@@ -24,6 +24,8 @@ pub(crate) enum Guest {
     Slow,
     /// QEMU ends at once, with these words.
     Ends(&'static str),
+    /// QEMU dies after a second.
+    Crashes,
     /// The kernel gives up.
     ShutsDown,
     /// Says that another instance is ready, and rubbish, for these seconds.
@@ -292,6 +294,10 @@ impl Program for Qemu {
             Guest::Fails(after) if since >= Duration::from_secs(after) && self.log.is_empty() => {
                 self.log = "KVM internal error. Suberror: 1\n".to_owned();
                 said.push(r#"{"event":"STOP","timestamp":{}}"#.to_owned());
+            }
+            Guest::Crashes if since >= Duration::from_secs(1) => {
+                "Assertion failed\n".clone_into(&mut self.log);
+                self.ended = Some(ExitStatus::Signaled(6));
             }
             Guest::ShutsDown if since >= Duration::from_secs(1) && self.ended.is_none() => {
                 said.push(r#"{"event":"SHUTDOWN","data":{"guest":true}}"#.to_owned());

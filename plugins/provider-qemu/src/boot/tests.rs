@@ -78,6 +78,25 @@ fn what_works_nowhere_leaves_nothing_and_is_explained() {
 }
 
 #[test]
+fn software_that_dies_is_tried_once_more() {
+    for (crashes, expected) in [(1, Ok("tcg: QEMU ended (Assertion failed)")), (2, Err(code::PROCESS))] {
+        let left = std::cell::Cell::new(crashes);
+        let host = world_where(move |_| match left.get() {
+            0 => Guest::Ready(2),
+            more => {
+                left.set(more - 1);
+                Guest::Crashes
+            }
+        });
+        host.put_on_host("host", "facts.json", b"{}");
+        let booted = boot(&host);
+        let tried = booted.as_ref().map(|it| setting(&it.details, "tried").unwrap()).map_err(|it| it.code.as_str());
+        assert_eq!(tried, expected);
+        assert_eq!(accelerators(&host), ["tcg", "tcg"]);
+    }
+}
+
+#[test]
 fn another_instances_word_is_not_taken() {
     let host = world_where(|_| Guest::Other(7));
     let started = host.provider().clock().monotonic();
