@@ -136,10 +136,14 @@ impl Boot<'_> {
         store.end(&record.id, Duration::ZERO)?;
         // What is in it is another boot's.
         drop(store.host.files().remove(ROOT, &console::path(&record.id), false));
-        let sandbox = self.facts.os == "linux";
+        let program = machine::Program {
+            architecture: self.architecture,
+            version: self.facts.version(),
+            sandbox: self.facts.os == "linux",
+        };
         let spec = ServiceSpec {
             program: self.architecture.program.to_owned(),
-            args: machine::arguments(self.architecture, accelerator, sandbox, &self.image, record),
+            args: machine::arguments(program, accelerator, &self.image, record),
             folder: ".".to_owned(),
         };
         disk::start(store, &record.id, &spec)?;
@@ -191,6 +195,7 @@ impl Boot<'_> {
             if guest.is_there
                 && let Some(host_key) = guest.read(&mut qmp, &record.id)?
             {
+                bound_console(&mut qmp)?;
                 let Some(ssh_port) = ports::find(&mut qmp, ports::SSH)? else {
                     return Ok(Err("QEMU does not say where the guest's SSH server is".to_owned()));
                 };
@@ -218,6 +223,16 @@ impl Boot<'_> {
             }
             qmp.wait(LOOK);
         }
+    }
+}
+
+/// From now on QEMU keeps the end of what the guest writes to its console in memory: it could fill this host's disk.
+/// Not every console can be moved.
+fn bound_console(qmp: &mut Qmp<'_>) -> Result<()> {
+    let backend = json!({ "type": "ringbuf", "data": { "size": 65536 } });
+    match qmp.run_with("chardev-change", json!({ "id": "serial0", "backend": backend })) {
+        Err(error) if error.code != code::PROCESS => Err(error),
+        _ => Ok(()),
     }
 }
 

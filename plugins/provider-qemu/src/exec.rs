@@ -72,7 +72,8 @@ mod tests {
         record.wish = Wish::Run;
         Store::new(host.provider(), "o").create(&record).unwrap();
         if alive {
-            let spec = ServiceSpec { program: "q".to_owned(), args: Vec::new(), folder: ".".to_owned() };
+            let spec =
+                ServiceSpec { program: "qemu-system-x86_64".to_owned(), args: Vec::new(), folder: ".".to_owned() };
             host.start(ID, &spec).unwrap();
         }
         host

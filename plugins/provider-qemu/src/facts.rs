@@ -11,6 +11,9 @@ const FILE: &str = "facts.json";
 /// What this file's format is; one that is newer may mean something else.
 const FORMAT: u32 = 1;
 
+/// A version's three numbers.
+pub(crate) type Version = [u32; 3];
+
 /// The host. What is missing is not known.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -76,6 +79,14 @@ impl Facts {
         self.qemu.as_ref()?.version.as_deref()
     }
 
+    /// The numbers of QEMU's version; none where it is not known.
+    pub(crate) fn version(&self) -> Version {
+        let numbers = self.qemu().unwrap_or_default().split('.').map(|it| it.parse().unwrap_or(0));
+        let mut version = [0; 3];
+        version.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+        version
+    }
+
     /// While this is the same, what did not work does not work.
     pub(crate) fn key(&self) -> String {
         let boot = match &self.boot {
@@ -97,7 +108,7 @@ mod tests {
         let facts = Facts::read(host.provider(), "o").unwrap();
         assert_eq!((facts.arch(), facts.qemu(), facts.cpus), ("x86_64", None, None));
         assert!(facts.accelerators.is_empty());
-        assert_eq!(facts.key(), "unknown null");
+        assert_eq!((facts.key().as_str(), facts.version()), ("unknown null", [0, 0, 0]));
     }
 
     #[test]
@@ -108,6 +119,7 @@ mod tests {
             "accelerators":[{"name":"kvm","usable":false,"why":"no /dev/kvm"},{"name":"tcg","usable":true}]}"#;
         host.put_on_host("host", "facts.json", text);
         let facts = Facts::read(host.provider(), "o").unwrap();
+        assert_eq!(facts.version(), [10, 0, 2]);
         assert_eq!((facts.arch(), facts.key().as_str(), facts.accelerators.len()), ("aarch64", "10.0.2 b1", 2));
         for (wrong, expected) in [("{", code::INTEGRITY), (r#"{"format":2}"#, code::UNSUPPORTED)] {
             host.put_on_host("host", "facts.json", wrong.as_bytes());

@@ -17,6 +17,8 @@ mod copy;
 mod disk;
 mod exec;
 mod facts;
+#[cfg(test)]
+mod grants;
 mod image;
 mod ladder;
 mod life;

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 
+use crate::facts::Version;
 use crate::image::Image;
 use crate::record::{Network, Record};
 
@@ -48,8 +49,8 @@ pub(crate) struct Architecture {
     machine: &'static str,
     /// The processor that software emulates.
     emulated: &'static str,
-    /// WHPX wants QEMU's own interrupt controller on some hosts, and on Arm it refuses that.
-    whpx: &'static str,
+    /// Arm has it since QEMU knows by itself whose interrupt controller to take.
+    old_whpx: bool,
     /// Only there QEMU has a device that tells a guest that it is a copy.
     generation: bool,
     /// What its interrupt controller can serve.
@@ -63,7 +64,7 @@ const ARCHITECTURES: [Architecture; 2] = [
         program: "qemu-system-x86_64",
         machine: "q35,vmport=off",
         emulated: "max",
-        whpx: "whpx,kernel-irqchip=off",
+        old_whpx: true,
         generation: true,
         most_cpus: 64,
     },
@@ -73,7 +74,7 @@ const ARCHITECTURES: [Architecture; 2] = [
         machine: "virt",
         // The default way to sign pointers takes a quarter of the time of an emulated Arm.
         emulated: "max,pauth-impdef=on",
-        whpx: "whpx",
+        old_whpx: false,
         generation: false,
         most_cpus: 8,
     },
@@ -89,19 +90,32 @@ impl Architecture {
 /// milliseconds of its memory's being set up, so that one that is silent hangs.
 const TALK: &str = "loglevel=6";
 
+/// Whose QEMU it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program {
+    pub(crate) architecture: Architecture,
+    pub(crate) version: Version,
+    /// The system can take rights from it.
+    pub(crate) sandbox: bool,
+}
+
+/// Since then QEMU takes an interrupt controller that works with WHPX by itself, and a processor like the host's.
+/// Before, its own one always works, and a plain processor.
+const WHPX_CONTROLLER: Version = [11, 0, 0];
+const WHPX_HOST: Version = [11, 1, 1];
+
 /// The arguments of a machine.
-pub(crate) fn arguments(
-    architecture: Architecture,
-    accelerator: Accelerator,
-    sandbox: bool,
-    image: &Image,
-    record: &Record,
-) -> Vec<String> {
+pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Image, record: &Record) -> Vec<String> {
     let id = &record.id;
+    let Program { architecture, version, sandbox } = program;
+    let old = |since: Version| architecture.old_whpx && version < since;
     let (accel, cpu) = match accelerator {
         Accelerator::Kvm => ("kvm", "host"),
         Accelerator::Hvf => ("hvf", "host"),
-        Accelerator::Whpx => (architecture.whpx, "host"),
+        Accelerator::Whpx => (
+            if old(WHPX_CONTROLLER) { "whpx,kernel-irqchip=off" } else { "whpx" },
+            if old(WHPX_HOST) { "qemu64" } else { "host" },
+        ),
         Accelerator::Tcg => ("tcg", architecture.emulated),
     };
     let cmdline = match accelerator.is_software() {
@@ -186,21 +200,27 @@ fn node(layer: &str, below: &str, frozen: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grants::Service;
     use crate::peer::{record, world};
 
-    fn lines(arch: &str, accelerator: Accelerator, change: impl FnOnce(&mut Record)) -> String {
+    fn made(arch: &str, accelerator: Accelerator, version: Version, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let host = world();
         let image = Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
         let mut record = record("vm-0000000a");
         change(&mut record);
         let architecture = Architecture::of(arch).unwrap();
-        let arguments = arguments(architecture, accelerator, accelerator == Accelerator::Kvm, &image, &record);
-        let mut text = architecture.program.to_owned();
+        let program = Program { architecture, version, sandbox: accelerator == Accelerator::Kvm };
+        arguments(program, accelerator, &image, &record)
+    }
+
+    fn lines(arguments: &[String]) -> String {
+        let mut text = String::new();
         for argument in arguments {
-            text += if argument.starts_with('-') { "\n" } else { " " };
-            text += &argument;
+            let new = argument.starts_with('-') && !text.is_empty();
+            text += if new { "\n" } else { " " };
+            text += argument;
         }
-        text
+        text.trim_start().to_owned()
     }
 
     #[test]
@@ -208,17 +228,44 @@ mod tests {
         for arch in ["x86_64", "aarch64"] {
             for accelerator in Accelerator::ALL {
                 let name = format!("{arch}-{}", accelerator.name());
-                insta::assert_snapshot!(name, lines(arch, accelerator, |_| ()));
+                insta::assert_snapshot!(name, lines(&made(arch, accelerator, [10, 0, 2], |_| ())));
             }
+        }
+        let whpx = |version| {
+            let text = lines(&made("x86_64", Accelerator::Whpx, version, |_| ()));
+            text.lines().filter(|it| it.starts_with("-accel") || it.starts_with("-cpu")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(whpx([11, 0, 0]), "-accel whpx -cpu qemu64");
+        assert_eq!(whpx([11, 1, 1]), "-accel whpx -cpu host");
+    }
+
+    #[test]
+    fn plugin_toml_asks_for_every_argument_and_for_no_other() {
+        for arch in ["x86_64", "aarch64"] {
+            let mut all = vec![maker("instances/vm-0000000a/blank.qcow2")];
+            for accelerator in Accelerator::ALL {
+                for version in [[10, 0, 2], [11, 0, 0], [11, 1, 1]] {
+                    all.push(made(arch, accelerator, version, |_| ()));
+                }
+            }
+            all.push(made(arch, Accelerator::Tcg, [10, 0, 2], |record| {
+                record.layers.push("l000000000000000b".to_owned());
+                record.network = Network::None;
+            }));
+            let asked = Service::of(Architecture::of(arch).unwrap().program);
+            for arguments in &all {
+                assert_eq!(asked.refuses(arguments), None);
+            }
+            assert_eq!(asked.unused(&all), [""; 0]);
         }
     }
 
     #[test]
     fn layers_are_below_each_other_and_only_the_first_is_written() {
-        let text = lines("x86_64", Accelerator::Tcg, |record| {
+        let text = lines(&made("x86_64", Accelerator::Tcg, [10, 0, 2], |record| {
             record.layers = ["top", "middle", "bottom"].map(str::to_owned).to_vec();
             record.network = Network::None;
-        });
+        }));
         let disks: Vec<&str> = text.lines().filter(|it| it.contains("qcow2") || it.contains("drive=")).collect();
         insta::assert_snapshot!(disks.join("\n"));
         assert!(text.contains("restrict=on"));

@@ -9,6 +9,7 @@ use pcoder_sdk::testing::{FakeHost, Folder, Program};
 use pcoder_sdk::{BootOptions, ExitStatus, ServiceSpec};
 use serde_json::{Value, json};
 
+use crate::grants::Service;
 use crate::record::{FORMAT, Network, Record, Wish};
 
 /// What a guest does on an accelerator.
@@ -99,6 +100,7 @@ pub(crate) fn record(id: &str) -> Record {
 pub(crate) struct Qemu {
     guest: Guest,
     arguments: Vec<String>,
+    granted: Service,
     /// What its disks are made of: by name, and which file that is.
     nodes: BTreeMap<String, String>,
     read_only: BTreeSet<String>,
@@ -120,6 +122,7 @@ impl Qemu {
             let at = spec.args.iter().position(|it| it == option);
             at.and_then(|at| spec.args.get(at + 1)).cloned().unwrap_or_default()
         };
+        assert_eq!(Service::of(&spec.program).refuses(&spec.args), None, "plugin.toml has it");
         let is_maker = after("-machine") == "none";
         let accelerator = after("-accel").split(',').next().unwrap_or_default().to_owned();
         let guest = if is_maker { Guest::Silent } else { guest(&accelerator) };
@@ -127,6 +130,7 @@ impl Qemu {
         Self {
             guest,
             arguments: spec.args.clone(),
+            granted: Service::of(&spec.program),
             nodes: BTreeMap::new(),
             read_only: BTreeSet::new(),
             top: top.split(',').next().unwrap_or_default().to_owned(),
@@ -197,6 +201,7 @@ impl Qemu {
                 self.jobs = json!([{ "id": "blank", "status": "concluded", "type": "create" }]);
                 Ok(json!({}))
             }
+            "chardev-change" => Ok(json!({})),
             "query-jobs" => Ok(self.jobs.clone()),
             "blockdev-add" => {
                 let (name, file) = (&arguments["node-name"], &arguments["file"]["filename"]);
@@ -310,6 +315,7 @@ impl Program for Qemu {
 
     fn told(&mut self, line: &str, folder: &Folder) -> Vec<String> {
         let message: Value = serde_json::from_str(line).unwrap();
+        assert!(self.granted.allows(&message), "plugin.toml has `{line}`");
         let (id, command) = (&message["id"], message["execute"].as_str().unwrap());
         let answer = match (command, self.negotiated) {
             ("qmp_capabilities", false) => {
