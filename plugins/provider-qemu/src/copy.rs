@@ -84,6 +84,13 @@ fn freeze(
     mut qmp: Option<&mut Qmp<'_>>,
 ) -> Result<Vec<String>> {
     settle(store, record, qmp.as_deref_mut())?;
+    if let (None, [top, below @ ..]) = (&qmp, &record.layers[..])
+        && !below.is_empty()
+        && disk::is_empty(store, top, record.disk_gib)
+    {
+        // Copied before, and not run since. So a template can be copied for ever.
+        return Ok(below.to_vec());
+    }
     let frozen = record.layers.clone();
     let next = disk::new_name(store.host);
     record.next = Some(next.clone());

@@ -49,10 +49,22 @@ pub(crate) fn make(store: Store<'_>, architecture: Architecture, id: &str, layer
     made.map_err(|error| error.during(store.operation))
 }
 
+/// Whether nothing was written to a layer of this size that QEMU does not have open: whatever is written makes it longer.
+pub(crate) fn is_empty(store: Store<'_>, layer: &str, gib: u64) -> bool {
+    let size = |path: &str| store.host.files().stat(ROOT, path).ok().map(|it| it.size);
+    let blank = size(&kept(gib));
+    blank.is_some() && size(&path(layer)) == blank
+}
+
+/// Where the empty disk of a size is kept.
+fn kept(gib: u64) -> String {
+    format!("blank-{gib}gib.qcow2")
+}
+
 /// An empty disk of this size.
 fn blank(store: Store<'_>, architecture: Architecture, id: &str, gib: u64) -> Result<Vec<u8>> {
     let files = store.host.files();
-    let kept = format!("blank-{gib}gib.qcow2");
+    let kept = kept(gib);
     match files.read(ROOT, &kept) {
         Ok(blank) if is_blank(&blank, gib) => return Ok(blank),
         Ok(_) => {}

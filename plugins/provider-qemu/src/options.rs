@@ -69,6 +69,10 @@ impl Plan {
         for option in &options.options {
             plan.set(&option.name, &option.value, architecture)?;
         }
+        if let Some(most) = facts.memory_mib.filter(|it| plan.memory_mib > *it) {
+            let message = format!("a machine cannot have more memory than this computer, which has {most} MiB");
+            return Err(Error::invalid(OPERATION, message).subject("memory-mib"));
+        }
         Ok(plan)
     }
 
@@ -175,11 +179,11 @@ mod tests {
         host.put_on_host("host", "facts.json", br#"{"memory-mib":1000,"cpus":64}"#);
         let small = plan(&host, &[]).unwrap();
         assert_eq!((small.memory_mib, small.cpus), (500, 4));
-        host.set("memory-mib", "1024");
+        host.set("memory-mib", "900");
         host.set("image", "other");
         host.set("network", "none");
         let set = plan(&host, &[("cpus", "1"), ("env.A", "b c")]).unwrap();
-        assert_eq!((set.memory_mib, set.cpus, set.image.as_str(), set.network), (1024, 1, "other", Network::None));
+        assert_eq!((set.memory_mib, set.cpus, set.image.as_str(), set.network), (900, 1, "other", Network::None));
         assert_eq!(set.environment.get("A").map(String::as_str), Some("b c"));
         assert_eq!(plan(&host, &[("memory-mib", "300")]).unwrap().memory_mib, 300);
     }
@@ -190,6 +194,7 @@ mod tests {
         for (name, value, expected) in [
             ("memory-mib", "0", code::INVALID),
             ("memory-mib", "1G", code::INVALID),
+            ("memory-mib", "16001", code::INVALID),
             ("cpus", "65", code::INVALID),
             ("disk-gib", "-1", code::INVALID),
             ("network", "restricted", code::UNSUPPORTED),

@@ -110,6 +110,24 @@ fn a_copy_that_is_killed_anywhere_leaves_chains_that_boot() {
 }
 
 #[test]
+fn a_template_can_be_copied_for_ever() {
+    let host = world();
+    let id = booted(&host);
+    life::stop(host.provider(), &id).unwrap();
+    let written = record(&host, &id).layers;
+    for _ in 0..DEEPEST {
+        let copy = fork(host.provider(), &id).unwrap().id;
+        assert_eq!(record(&host, &copy).layers[1..], written[..]);
+        life::terminate(host.provider(), &copy).unwrap();
+    }
+    assert_eq!(record(&host, &id).layers.len(), 2);
+    // It ran, and what it wrote belongs to the next copy.
+    host.put_on_host(ROOT, &disk::path(&record(&host, &id).layers[0]), &[1; 100]);
+    let copy = fork(host.provider(), &id).unwrap().id;
+    assert_eq!((record(&host, &id).layers.len(), record(&host, &copy).layers.len()), (3, 3));
+}
+
+#[test]
 fn what_cannot_be_copied_is_refused_before_anything_is_changed() {
     let host = world();
     let id = booted(&host);
