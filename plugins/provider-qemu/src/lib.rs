@@ -4,11 +4,11 @@
 //! JSON lines. Commands run over SSH, which the host speaks. guest/README.md has the guest's side of all this.
 //!
 //! What there is on disk, below the root `state`:
-//! - `instances/ID/instance.json`: what an instance is ([`record`]), written before anything else of it is there
+//! - `instances/ID/instance.json`: what an instance is (`record`), written before anything else of it is there
 //! - `instances/ID/seed.img`, `console.log`: what the guest is told, and what it says
-//! - `layers/NAME.qcow2`: disks over the image's, which copies of an instance share ([`disk`])
+//! - `layers/NAME.qcow2`: disks over the image's, which copies of an instance share (`disk`)
 //! - `blank-SIZEgib.qcow2`: what a new layer is a copy of
-//! - `accelerators.json`: what did not work on this host ([`ladder`])
+//! - `accelerators.json`: what did not work on this host (`ladder`)
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 mod boot;
