@@ -1,9 +1,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::calls::Call;
 use super::files::Tree;
+use super::services::{Program, Running};
 use crate::error::{Error, Result, code};
 use crate::host::{
     AgentHost, Clock, CredentialsHost, Files, Http, Input, Log, Process, ProcessManagerHost, ProviderHost, Random,
@@ -17,6 +19,8 @@ use crate::types::{
 
 /// What answers requests that no answer was queued for.
 type Server = Box<dyn Fn(&Request) -> Result<Response>>;
+/// What plays the programs of services.
+type Launcher = Box<dyn Fn(&str, &ServiceSpec) -> Result<Box<dyn Program>>>;
 
 /// A host in memory that records what was asked of it.
 pub struct FakeHost {
@@ -29,9 +33,12 @@ pub struct FakeHost {
     secrets: RefCell<BTreeMap<String, String>>,
     settings: RefCell<BTreeMap<String, String>>,
     services: RefCell<BTreeMap<String, ServiceStatus>>,
-    host_files: RefCell<Tree>,
+    launcher: Option<Launcher>,
+    programs: RefCell<BTreeMap<String, Rc<Running>>>,
+    left: Rc<Cell<Option<usize>>>,
+    host_files: Rc<RefCell<Tree>>,
     target_files: RefCell<Tree>,
-    now: Cell<Duration>,
+    now: Rc<Cell<Duration>>,
     random: Cell<u64>,
     lines: RefCell<Vec<(Level, String)>>,
 }
@@ -55,9 +62,12 @@ impl FakeHost {
             secrets: RefCell::default(),
             settings: RefCell::default(),
             services: RefCell::default(),
-            host_files: RefCell::default(),
+            launcher: None,
+            programs: RefCell::default(),
+            left: Rc::default(),
+            host_files: Rc::default(),
             target_files: RefCell::default(),
-            now: Cell::new(Duration::from_secs(1_700_000_000)),
+            now: Rc::new(Cell::new(Duration::from_secs(1_700_000_000))),
             random: Cell::new(0x9E37_79B9_7F4A_7C15),
             lines: RefCell::default(),
         }
@@ -99,6 +109,32 @@ impl FakeHost {
     pub fn served_by(mut self, server: impl Fn(&Request) -> Result<Response> + 'static) -> Self {
         self.server = Some(Box::new(server));
         self
+    }
+
+    /// Plays every program that is started as a service. Without it they run, say nothing, and nobody talks with them.
+    #[must_use]
+    pub fn running(mut self, launcher: impl Fn(&str, &ServiceSpec) -> Result<Box<dyn Program>> + 'static) -> Self {
+        self.launcher = Some(Box::new(launcher));
+        self
+    }
+
+    /// Lets this many more calls and messages through, and then nothing any more until [`FakeHost::revive`]: as for a
+    /// plugin that is killed there. Every later call fails with `cancelled`.
+    pub fn die_after(&self, calls: usize) {
+        self.left.set(Some(calls));
+    }
+
+    /// Lets everything through again.
+    pub fn revive(&self) {
+        self.left.set(None);
+    }
+
+    /// Makes what is known of a service `lost`, as after a restart of the machine.
+    pub fn lose(&self, name: &str) {
+        self.programs.borrow_mut().remove(name);
+        if let Some(status) = self.services.borrow_mut().get_mut(name) {
+            status.state = "lost".to_owned();
+        }
     }
 
     /// Makes the next call of an operation fail, whichever it is. The failed call is recorded too.
@@ -161,8 +197,21 @@ impl FakeHost {
         path::absolute(path, &self.home).unwrap_or_else(|_| path.to_owned())
     }
 
+    /// A service as it is now.
+    fn look(&self, name: &str) -> Option<ServiceStatus> {
+        let ended = self.programs.borrow().get(name).and_then(|it| it.ended());
+        let mut services = self.services.borrow_mut();
+        let status = services.get_mut(name)?;
+        if ended.is_some() {
+            status.state = "ended".to_owned();
+            status.exit = ended;
+        }
+        Some(status.clone())
+    }
+
     fn record(&self, call: Call) -> Result<()> {
         let operation = call.operation;
+        lives(&self.left, operation)?;
         self.calls.borrow_mut().push(call);
         match self.failures.borrow_mut().get_mut(operation).and_then(VecDeque::pop_front) {
             Some(error) => Err(error),
@@ -185,6 +234,18 @@ impl FakeHost {
     }
 }
 
+/// Counts down what is left of a life.
+pub(crate) fn lives(left: &Cell<Option<usize>>, operation: &str) -> Result<()> {
+    match left.get() {
+        Some(0) => Err(Error::new(code::CANCELLED, operation, "the call was killed")),
+        Some(more) => {
+            left.set(Some(more - 1));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 fn on_host(root: &str, path: &str) -> String {
     format!("{root}:{path}")
 }
@@ -204,8 +265,12 @@ impl Services for FakeHost {
     fn start(&self, name: &str, spec: &ServiceSpec) -> Result<ServiceStatus> {
         let program = crate::shell::join(std::iter::once(&spec.program).chain(&spec.args));
         self.record(Call::new("service.start", format!("{name} in {}: {program}", spec.folder)))?;
-        if self.services.borrow().contains_key(name) {
+        if self.look(name).is_some_and(|status| self.launcher.is_none() || status.state == "running") {
             return Err(Error::new(code::CONFLICT, "service.start", "it is running already").subject(name));
+        }
+        if let Some(launcher) = &self.launcher {
+            let program = Running::start(launcher(name, spec)?, &self.host_files, &spec.folder, &self.now, &self.left);
+            self.programs.borrow_mut().insert(name.to_owned(), Rc::new(program));
         }
         let started = u64::try_from(self.now.get().as_millis()).ok();
         let status =
@@ -216,17 +281,19 @@ impl Services for FakeHost {
 
     fn status(&self, name: &str) -> Result<Option<ServiceStatus>> {
         self.record(Call::new("service.status", name))?;
-        Ok(self.services.borrow().get(name).cloned())
+        Ok(self.look(name))
     }
 
     fn list(&self) -> Result<Vec<ServiceStatus>> {
         self.record(Call::new("service.list", ""))?;
-        Ok(self.services.borrow().values().cloned().collect())
+        let names: Vec<String> = self.services.borrow().keys().cloned().collect();
+        Ok(names.iter().filter_map(|name| self.look(name)).collect())
     }
 
     fn stop(&self, name: &str, _: Duration) -> Result<Option<ExitStatus>> {
         self.record(Call::new("service.stop", name))?;
-        let exit = Some(ExitStatus::Exited(0));
+        let program = self.programs.borrow().get(name).cloned();
+        let exit = program.map_or(Some(ExitStatus::Exited(0)), |it| it.stop());
         Ok(self.services.borrow_mut().get_mut(name).and_then(|status| {
             status.state = "ended".to_owned();
             status.exit = exit;
@@ -236,19 +303,21 @@ impl Services for FakeHost {
 
     fn remove(&self, name: &str) -> Result<()> {
         self.record(Call::new("service.remove", name))?;
+        self.programs.borrow_mut().remove(name);
         self.services.borrow_mut().remove(name);
         Ok(())
     }
 
-    /// Nothing was ever written.
     fn log_tail(&self, name: &str, _: u32) -> Result<Vec<u8>> {
         self.record(Call::new("service.log-tail", name))?;
-        Ok(Vec::new())
+        Ok(self.programs.borrow().get(name).map(|it| it.log()).unwrap_or_default())
     }
 
     fn talk(&self, name: &str, _: Duration) -> Result<Box<dyn Talk>> {
         self.record(Call::new("service.talk", name))?;
-        Err(Error::new(code::NOT_FOUND, "service.talk", "the fake host runs no programs").subject(name))
+        let program = self.programs.borrow().get(name).cloned();
+        let nobody = || Error::new(code::NOT_FOUND, "service.talk", "no such program runs").subject(name);
+        program.ok_or_else(nobody)?.talk()
     }
 }
 

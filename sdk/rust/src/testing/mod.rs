@@ -20,11 +20,13 @@ mod calls;
 mod fake;
 mod files;
 mod launch;
+mod services;
 mod stdio;
 
 pub(crate) use arrivals::Arrivals;
 pub use calls::Call;
 pub use fake::FakeHost;
 pub use launch::{launch, session};
+pub use services::{Folder, Program};
 pub use stdio::FakeStdio;
 pub(crate) use stdio::Feed;

@@ -1,0 +1,152 @@
+use super::*;
+use crate::life;
+use crate::peer::{boot_options, world};
+use pcoder_sdk::testing::FakeHost;
+
+fn booted(host: &FakeHost) -> String {
+    life::boot(host.provider(), boot_options()).unwrap().id
+}
+
+fn record(host: &FakeHost, id: &str) -> Record {
+    Store::new(host.provider(), "o").read(id).unwrap()
+}
+
+/// What QEMU writes to.
+fn top(host: &FakeHost, id: &str) -> String {
+    let mut qmp = Qmp::open(host.provider(), "o", id, PATIENCE).unwrap();
+    qmp.run("query-block").unwrap()[0]["inserted"]["node-name"].as_str().unwrap().to_owned()
+}
+
+fn layers(host: &FakeHost) -> usize {
+    host.provider().files().list(ROOT, disk::FOLDER).unwrap().len()
+}
+
+#[test]
+fn a_copy_shares_what_was_written_before() {
+    let host = world();
+    let id = booted(&host);
+    let before = record(&host, &id).layers;
+    let copy = fork(host.provider(), &id).unwrap();
+    assert_eq!(copy.status, "ready");
+    let (source, copied) = (record(&host, &id), record(&host, &copy.id));
+    assert_eq!((&source.layers[1..], &copied.layers[1..]), (&before[..], &before[..]));
+    assert_ne!(source.layers[0], copied.layers[0]);
+    assert_eq!((top(&host, &id), top(&host, &copy.id)), (source.layers[0].clone(), copied.layers[0].clone()));
+    assert_eq!((source.next, copied.next, layers(&host)), (None, None, 3));
+    let synced = host.log_of_calls().iter().position(|it| it == "ssh.capture sync").unwrap();
+    let cut = host.calls().iter().rposition(|it| it.operation == "service.talk").unwrap();
+    assert!(synced < cut);
+    // Whoever goes first leaves the other what it needs.
+    life::terminate(host.provider(), &id).unwrap();
+    assert_eq!(layers(&host), 2);
+    life::stop(host.provider(), &copy.id).unwrap();
+    assert_eq!(life::resume(host.provider(), &copy.id).unwrap().status, "ready");
+    life::terminate(host.provider(), &copy.id).unwrap();
+    assert_eq!(layers(&host), 0);
+}
+
+#[test]
+fn a_stopped_one_is_copied_and_copies_are() {
+    let host = world();
+    let id = booted(&host);
+    life::stop(host.provider(), &id).unwrap();
+    let copy = fork(host.provider(), &id).unwrap().id;
+    assert_eq!(life::get(host.provider(), &id).unwrap().status, "stopped");
+    let third = fork(host.provider(), &copy).unwrap().id;
+    assert_eq!((record(&host, &id).layers.len(), record(&host, &third).layers.len()), (2, 3));
+    assert_eq!(life::resume(host.provider(), &id).unwrap().status, "ready");
+    assert_eq!(life::list(host.provider()).unwrap().len(), 3);
+}
+
+/// A copy of a running instance that is killed anywhere: the instance goes on, what QEMU writes to is in its chain, it
+/// boots again, it is copied again, and nothing is left at the end.
+#[test]
+fn a_copy_that_is_killed_anywhere_leaves_chains_that_boot() {
+    for stopped in [false, true] {
+        let mut points = 0;
+        loop {
+            let host = world();
+            let id = booted(&host);
+            if stopped {
+                life::stop(host.provider(), &id).unwrap();
+            }
+            let before = record(&host, &id).layers;
+            host.die_after(points);
+            let copied = fork(host.provider(), &id);
+            host.revive();
+            if copied.is_ok() {
+                break;
+            }
+            let now = record(&host, &id);
+            assert!(now.layers.ends_with(&before), "killed after {points}");
+            if !stopped {
+                let top = top(&host, &id);
+                assert!(now.needs().any(|it| it == top), "killed after {points}");
+            }
+            // Somebody else's clean-up takes nothing that is needed.
+            Store::new(host.provider(), "o").remove_unneeded_layers().unwrap();
+            // Once by copying it again, once by starting it again.
+            if points % 2 == 0 {
+                let copy = fork(host.provider(), &id).unwrap();
+                assert!(record(&host, &copy.id).layers.ends_with(&before));
+                if !stopped {
+                    assert_eq!(record(&host, &id).layers[0], top(&host, &id));
+                }
+            }
+            let written = if stopped { before[0].clone() } else { top(&host, &id) };
+            life::stop(host.provider(), &id).unwrap();
+            life::resume(host.provider(), &id).unwrap();
+            let chain = record(&host, &id);
+            assert!(chain.layers.contains(&written) && chain.layers.ends_with(&before), "killed after {points}");
+            assert_eq!((chain.layers[0].clone(), chain.next.clone()), (top(&host, &id), None));
+            for instance in life::list(host.provider()).unwrap() {
+                life::terminate(host.provider(), &instance.id).unwrap();
+            }
+            assert_eq!(layers(&host), 0, "killed after {points}");
+            points += 1;
+        }
+        assert!(points > 15, "{points}");
+    }
+}
+
+#[test]
+fn a_template_can_be_copied_for_ever() {
+    let host = world();
+    let id = booted(&host);
+    life::stop(host.provider(), &id).unwrap();
+    let written = record(&host, &id).layers;
+    for _ in 0..DEEPEST {
+        let copy = fork(host.provider(), &id).unwrap().id;
+        assert_eq!(record(&host, &copy).layers[1..], written[..]);
+        life::terminate(host.provider(), &copy).unwrap();
+    }
+    assert_eq!(record(&host, &id).layers.len(), 2);
+    // It ran, and what it wrote belongs to the next copy.
+    host.put_on_host(ROOT, &disk::path(&record(&host, &id).layers[0]), &[1; 100]);
+    let copy = fork(host.provider(), &id).unwrap().id;
+    assert_eq!((record(&host, &id).layers.len(), record(&host, &copy).layers.len()), (3, 3));
+}
+
+#[test]
+fn what_cannot_be_copied_is_refused_before_anything_is_changed() {
+    let host = world();
+    let id = booted(&host);
+    let mut deep = record(&host, &id);
+    deep.layers = (0..DEEPEST).map(|at| format!("l{at:016x}")).collect();
+    Store::new(host.provider(), "o").write(&deep).unwrap();
+    assert_eq!(fork(host.provider(), &id).map_err(|it| it.code), Err(code::LIMIT.to_owned()));
+    deep.layers.truncate(1);
+    deep.wish = Wish::New;
+    Store::new(host.provider(), "o").write(&deep).unwrap();
+    assert_eq!(fork(host.provider(), &id).map_err(|it| it.code), Err(code::CONFLICT.to_owned()));
+    assert_eq!(fork(host.provider(), "../x").map_err(|it| it.code), Err(code::NOT_FOUND.to_owned()));
+    assert_eq!(record(&host, &id), deep);
+}
+
+#[test]
+fn only_a_disk_that_is_inserted_is_written_to() {
+    let blocks = json!([{ "device": "" }, { "inserted": { "node-name": "a" } }, 7]);
+    assert!(writes_to(&blocks, "a"));
+    assert!(!writes_to(&blocks, "b"));
+    assert!(!writes_to(&json!({}), "a"));
+}

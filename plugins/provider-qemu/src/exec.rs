@@ -1,0 +1,141 @@
+//! Running commands, over SSH.
+
+use std::time::Duration;
+
+use pcoder_sdk::host::{ProviderHost, Stdio};
+use pcoder_sdk::retry::Policy;
+use pcoder_sdk::{CommandSpec, Endpoint, Error, ExitStatus, Output, Result, code};
+
+use crate::record::{Record, is_alive};
+use crate::store::Store;
+
+/// The user that commands run as, and its home.
+pub(crate) const USER: &str = "pcoder";
+pub(crate) const HOME: &str = "/home/pcoder";
+
+/// The key that may log in: the host makes it and keeps it.
+pub(crate) const KEY: &str = "MACHINE_KEY";
+
+/// A guest takes a few logins at once and no more, and one that was just booted is slow.
+const TRIES: Policy = Policy { attempts: 6, first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+
+/// Where commands of an instance run.
+pub(crate) fn endpoint(host: ProviderHost<'_>, operation: &str, record: &Record) -> Result<Endpoint> {
+    record.endpoint(operation, host.secrets().get(KEY)?)
+}
+
+pub(crate) fn run(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
+    reached(host, id, |endpoint| host.ssh().exec(endpoint, spec, stdio))
+}
+
+pub(crate) fn capture(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
+    reached(host, id, |endpoint| host.ssh().capture(endpoint, spec, input))
+}
+
+/// Does something over SSH. What could not even begin is tried again.
+fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
+    let store = Store::new(host, "provider.exec");
+    let record = store.read(id)?;
+    let endpoint = endpoint(host, store.operation, &record)?;
+    let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {
+        // Whether it began is not known, so it is not tried again.
+        Err(error) if !has_not_begun(&error) => Ok(Err(error)),
+        // While nothing runs, nobody answers.
+        Err(error) if !is_alive(store.service(id)?.as_ref()) => {
+            let gone = record.not_running(store.operation);
+            Ok(Err(Error { message: format!("{} ({})", gone.message, error.message), ..gone }))
+        }
+        result => result.map(Ok),
+    });
+    tried?
+}
+
+/// Whether nothing was run: nobody answered, or nobody let it in.
+fn has_not_begun(error: &Error) -> bool {
+    error.code != code::DENIED && matches!(error.operation.as_str(), "ssh.connect" | "net.connect")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{record, world};
+    use crate::record::Wish;
+    use pcoder_sdk::ServiceSpec;
+    use pcoder_sdk::host::Services as _;
+    use pcoder_sdk::testing::{FakeHost, FakeStdio};
+
+    const ID: &str = "vm-0000000a";
+
+    fn running(alive: bool) -> FakeHost {
+        let host = world();
+        let mut record = record(ID);
+        record.wish = Wish::Run;
+        Store::new(host.provider(), "o").create(&record).unwrap();
+        if alive {
+            let spec =
+                ServiceSpec { program: "qemu-system-x86_64".to_owned(), args: Vec::new(), folder: ".".to_owned() };
+            host.start(ID, &spec).unwrap();
+        }
+        host
+    }
+
+    fn refused() -> Error {
+        Error::new(code::NETWORK, "ssh.connect", "connection refused")
+    }
+
+    #[test]
+    fn a_command_runs_over_ssh() {
+        let host = running(true);
+        host.answer("ssh.exec", Ok(Output::new(3, "out", "err")));
+        let stdio = FakeStdio::new("");
+        let status = run(host.provider(), ID, &CommandSpec::argv("ls", ["-l"]), stdio.handle());
+        assert_eq!((status, stdio.written()), (Ok(ExitStatus::Exited(3)), b"out".to_vec()));
+        // Nobody asks whether the machine runs while it answers.
+        assert!(!host.log_of_calls().iter().any(|it| it.starts_with("service.status")));
+    }
+
+    #[test]
+    fn only_what_did_not_begin_is_tried_again() {
+        let host = running(true);
+        host.fail("ssh.capture", refused());
+        host.fail("ssh.capture", refused());
+        let spec = CommandSpec::argv("true", [""; 0]);
+        assert!(capture(host.provider(), ID, &spec, b"").is_ok());
+        let before = host.calls().len();
+        host.fail("ssh.capture", Error::new(code::NETWORK, "ssh.exec", "it broke off"));
+        assert!(capture(host.provider(), ID, &spec, b"").is_err());
+        let tries = host.calls().split_off(before).iter().filter(|it| it.operation == "ssh.capture").count();
+        assert_eq!(tries, 1);
+        for _ in 0..9 {
+            host.fail("ssh.capture", refused());
+        }
+        assert_eq!(capture(host.provider(), ID, &spec, b"").map_err(|it| it.attempt), Err(Some(6)));
+    }
+
+    #[test]
+    fn a_machine_that_went_is_told_so() {
+        let host = running(false);
+        host.fail("ssh.capture", refused());
+        let error = capture(host.provider(), ID, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
+        assert_eq!(error.code, code::CONFLICT);
+        assert_eq!(error.hint.as_deref(), Some("`pcoder instance resume vm-0000000a --provider qemu`"));
+    }
+
+    #[test]
+    fn what_does_not_run_is_not_reached() {
+        let host = running(true);
+        let store = Store::new(host.provider(), "o");
+        for wish in [Wish::Halt, Wish::New] {
+            let mut record = store.read(ID).unwrap();
+            record.wish = wish;
+            store.write(&record).unwrap();
+            let error = capture(host.provider(), ID, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
+            assert_eq!(error.code, code::CONFLICT);
+        }
+        for id in ["", "../x", "vm-0000000b"] {
+            let error = capture(host.provider(), id, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
+            assert_eq!(error.code, code::NOT_FOUND, "{id}");
+        }
+        assert!(!host.log_of_calls().iter().any(|it| it.starts_with("ssh.capture")));
+    }
+}

@@ -1,0 +1,134 @@
+//! Images: folders with a kernel, an initial file system and a disk, described by `guest.json`.
+
+use pcoder_sdk::host::ProviderHost;
+use pcoder_sdk::{Error, Result, code};
+use serde::Deserialize;
+
+/// The root of files that they are in.
+const ROOT: &str = "images";
+const FORMAT: u32 = 1;
+const HINT: &str = "`pcoder runtime bootstrap` brings the image; `pcoder doctor` shows what is missing";
+
+/// What is started. Fields that are not needed here are left out.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Image {
+    format: u32,
+    kernel: Part,
+    initrd: Part,
+    root: Part,
+    pub(crate) cmdline: String,
+    #[serde(default)]
+    pub(crate) cmdline_emulated: String,
+    /// The folder.
+    #[serde(skip)]
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Part {
+    file: String,
+    size: u64,
+    sha256: String,
+}
+
+impl Image {
+    pub(crate) fn read(host: ProviderHost<'_>, operation: &str, name: &str) -> Result<Self> {
+        if !is_file_name(name) {
+            let message = "this cannot be the name of an image";
+            return Err(Error::invalid(operation, message).subject(name.escape_debug().to_string()));
+        }
+        let text =
+            host.files().read(ROOT, &format!("{name}/guest.json")).map_err(|error| match error.code.as_str() {
+                code::NOT_FOUND => {
+                    Error::new(code::NOT_FOUND, operation, "the image is not on this machine").subject(name).hint(HINT)
+                }
+                _ => error.during(operation),
+            })?;
+        let garbled = |why: String| Error::new(code::INTEGRITY, operation, why).subject(name).hint(HINT);
+        let mut image: Self = serde_json::from_slice(&text)
+            .map_err(|error| garbled(format!("the image's description cannot be read: {error}")))?;
+        if image.format != FORMAT {
+            return Err(garbled(format!("the image is of format {}, and not {FORMAT}", image.format)));
+        }
+        if [&image.kernel, &image.initrd, &image.root].iter().any(|it| !is_file_name(&it.file)) {
+            return Err(garbled("the image's description names something else than a file beside it".to_owned()));
+        }
+        name.clone_into(&mut image.name);
+        // What was cut off is told here, and not by a kernel that finds half a disk.
+        for part in [&image.kernel, &image.initrd, &image.root] {
+            let found = host.files().stat(ROOT, &image.path(part)).map_err(|error| match error.code.as_str() {
+                code::NOT_FOUND => garbled(format!("the image's `{}` is missing", part.file)),
+                _ => error.during(operation),
+            })?;
+            if found.size != part.size {
+                return Err(garbled(format!("the image's `{}` is not whole", part.file)));
+            }
+        }
+        Ok(image)
+    }
+
+    fn path(&self, part: &Part) -> String {
+        format!("{}/{}", self.name, part.file)
+    }
+
+    pub(crate) fn kernel(&self) -> String {
+        self.path(&self.kernel)
+    }
+
+    pub(crate) fn initrd(&self) -> String {
+        self.path(&self.initrd)
+    }
+
+    pub(crate) fn root(&self) -> String {
+        self.path(&self.root)
+    }
+
+    /// What the disk is, whatever the folder is called.
+    pub(crate) fn digest(&self) -> &str {
+        &self.root.sha256
+    }
+
+    /// The size of the disk in GiB, the last one begun.
+    pub(crate) fn gib(&self) -> u64 {
+        self.root.size.div_ceil(1 << 30).max(1)
+    }
+}
+
+/// Whether a text is the name of one file, of what a grant's `<images:path>` takes.
+fn is_file_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    !text.is_empty() && text.len() <= 100 && !text.starts_with(['.', '-']) && text.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{image, world};
+
+    #[test]
+    fn an_image_is_read() {
+        let host = world();
+        let image = Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
+        assert_eq!(image.kernel(), "debian-13-x86_64/vmlinux");
+        assert_eq!((image.root().as_str(), image.gib()), ("debian-13-x86_64/root.img", 1));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let host = world();
+        let fails = |name: &str| Image::read(host.provider(), "o", name).map(|_| ()).map_err(|it| it.code);
+        for name in ["", "..", "../x", "a/b", "-x", ".x", "a b", "ä"] {
+            assert_eq!(fails(name), Err(code::INVALID.to_owned()), "{name}");
+        }
+        assert_eq!(fails("other"), Err(code::NOT_FOUND.to_owned()));
+        let written = |from: &str, to: &str| {
+            host.put_on_host("images", "odd/guest.json", image().replace(from, to).as_bytes());
+            fails("odd")
+        };
+        for (from, to) in [("\"format\":1", "\"format\":2"), ("vmlinux", "../vmlinux"), ("{", "")] {
+            assert_eq!(written(from, to), Err(code::INTEGRITY.to_owned()), "{to}");
+        }
+        // Its files are not there.
+        assert_eq!(written("x", "x"), Err(code::INTEGRITY.to_owned()));
+    }
+}

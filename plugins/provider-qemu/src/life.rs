@@ -1,0 +1,190 @@
+//! Instances from their boot to their end.
+
+use std::time::Duration;
+
+use pcoder_sdk::host::ProviderHost;
+use pcoder_sdk::{BootOptions, Error, Instance, Result, Setting, code};
+
+use crate::boot::Boot;
+use crate::copy::settle;
+use crate::disk;
+use crate::facts::Facts;
+use crate::image::Image;
+use crate::machine::Architecture;
+use crate::options::Plan;
+use crate::ports;
+use crate::qmp::Qmp;
+use crate::record::{Phase, Record, Wish, is_alive};
+use crate::store::{Store, is_id};
+
+/// How long to wait for those who talk with the machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a guest may take to halt, and how often it is asked: it hears that once its power button is watched, which is
+/// a moment after it is ready.
+const HALT: Duration = Duration::from_secs(20);
+const PRESS: Duration = Duration::from_secs(1);
+/// How long QEMU may take to end that did not halt its guest.
+const FORCE: Duration = Duration::from_secs(2);
+
+/// What boots here.
+pub(crate) fn architecture(facts: &Facts, operation: &str) -> Result<Architecture> {
+    Architecture::of(facts.arch()).ok_or_else(|| {
+        let message = format!("there is no machine for this processor's architecture `{}`", facts.arch());
+        Error::unsupported(operation, message)
+    })
+}
+
+pub(crate) fn boot(host: ProviderHost<'_>, options: BootOptions) -> Result<Instance> {
+    let store = Store::new(host, "provider.boot");
+    let facts = Facts::read(host, store.operation)?;
+    let architecture = architecture(&facts, store.operation)?;
+    let plan = Plan::of(host, &facts, architecture, options)?;
+    let image = Image::read(host, store.operation, &plan.image)?;
+    let mut record = plan.record(store.new_id(), disk::new_name(host), &image, host.clock().now_ms())?;
+    store.sweep();
+    bring_up(&Boot { store, facts, architecture, image }, &mut record)
+}
+
+/// Makes a new instance and boots it. One that does not become ready leaves nothing.
+pub(crate) fn bring_up(boot: &Boot<'_>, record: &mut Record) -> Result<Instance> {
+    let store = boot.store;
+    let booted = store.create(record).and_then(|()| boot.run(record, true));
+    match booted {
+        Ok(()) => Ok(record.instance(Phase::Ready)),
+        Err(error) => Err(match store.remove(&record.id) {
+            Ok(()) => error,
+            Err(left) => {
+                let message = format!("{}; and it could not be removed: {}", error.message, left.message);
+                Error { message, ..error }.hint(format!("`pcoder instance terminate {} --provider qemu`", record.id))
+            }
+        }),
+    }
+}
+
+pub(crate) fn get(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
+    let store = Store::new(host, "provider.get");
+    let record = store.read(id)?;
+    let phase = record.phase(store.service(id)?.as_ref(), host.clock().now_ms());
+    Ok(record.instance(phase))
+}
+
+/// Those that there are: folders, and machines that run without one. Nobody is talked with.
+pub(crate) fn list(host: ProviderHost<'_>) -> Result<Vec<Instance>> {
+    let store = Store::new(host, "provider.list");
+    let services = host.services().list().map_err(|error| error.during(store.operation))?;
+    let mut ids = store.ids()?;
+    ids.extend(services.iter().map(|it| it.name.clone()).filter(|it| is_id(it)));
+    ids.sort();
+    ids.dedup();
+    let now = host.clock().now_ms();
+    let described = ids.into_iter().map(|id| match store.read(&id) {
+        Ok(record) => record.instance(record.phase(services.iter().find(|it| it.name == id), now)),
+        Err(error) => Instance {
+            id,
+            status: "error".to_owned(),
+            created_ms: None,
+            home_dir: None,
+            details: vec![Setting::new("problem", error.message)],
+        },
+    });
+    Ok(described.collect())
+}
+
+pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
+    let store = Store::new(host, "provider.stop");
+    let record = store.read(id)?;
+    if record.wish == Wish::New {
+        return Err(record.not_running(store.operation));
+    }
+    if is_alive(store.service(id)?.as_ref()) {
+        if record.wish == Wish::Run {
+            // One that cannot be asked is made to.
+            drop(press(store, id));
+        }
+        host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
+    }
+    // As it is now: somebody may have talked with it before.
+    let mut record = store.read(id)?;
+    record.wish = Wish::Halt;
+    record.unreachable();
+    store.write(&record)
+}
+
+/// Presses the power button until the machine has halted, or for long enough.
+fn press(store: Store<'_>, id: &str) -> Result<()> {
+    let clock = store.host.clock();
+    let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE)?;
+    let started = clock.monotonic();
+    while clock.monotonic().saturating_sub(started) < HALT {
+        qmp.run("system_powerdown")?;
+        if qmp.ends_within(PRESS) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
+    let store = Store::new(host, "provider.resume");
+    let mut record = store.read(id)?;
+    let now = host.clock().now_ms();
+    match record.phase(store.service(id)?.as_ref(), now) {
+        Phase::Ready => return Ok(record.instance(Phase::Ready)),
+        Phase::Booting => {
+            return Err(Error::new(code::CONFLICT, store.operation, "the instance is being booted").subject(id));
+        }
+        Phase::Broken if record.wish == Wish::New => return Err(record.not_running(store.operation)),
+        Phase::Broken | Phase::Stopped => {}
+    }
+    let facts = Facts::read(host, store.operation)?;
+    let architecture = architecture(&facts, store.operation)?;
+    let image = Image::read(host, store.operation, &record.image)?;
+    same_image(store, &record, &image)?;
+    // What a boot that was killed left running.
+    store.end(id, FORCE)?;
+    settle(store, &mut record, None)?;
+    record.wish = Wish::Halt;
+    record.seen_ms = now;
+    record.unreachable();
+    store.write(&record)?;
+    Boot { store, facts, architecture, image }.run(&mut record, false)?;
+    Ok(record.instance(Phase::Ready))
+}
+
+/// Layers hold what differs from a disk: on another one they are rubbish.
+pub(crate) fn same_image(store: Store<'_>, record: &Record, image: &Image) -> Result<()> {
+    if record.image_sha256 == image.digest() {
+        return Ok(());
+    }
+    let message = "the image is another one than the instance was made of";
+    Err(Error::new(code::CONFLICT, store.operation, message)
+        .subject(&record.image)
+        .hint("bring the older image back, or boot a new instance"))
+}
+
+pub(crate) fn terminate(host: ProviderHost<'_>, id: &str) -> Result<()> {
+    // What is no identity is not there.
+    if is_id(id) { Store::new(host, "provider.terminate").remove(id) } else { Ok(()) }
+}
+
+pub(crate) fn expose(host: ProviderHost<'_>, id: &str, port: u16) -> Result<String> {
+    let store = Store::new(host, "provider.expose");
+    let record = store.read(id)?;
+    if port == 0 {
+        return Err(Error::invalid(store.operation, "a port is a number from 1 to 65535"));
+    }
+    if record.phase(store.service(id)?.as_ref(), host.clock().now_ms()) != Phase::Ready {
+        return Err(record.not_running(store.operation));
+    }
+    let mut qmp = Qmp::open(host, store.operation, id, PATIENCE)?;
+    let forwarded = ports::forward(&mut qmp, store.operation, port)?;
+    let mut record = store.read(id)?;
+    if record.exposed.insert(port, forwarded) != Some(forwarded) {
+        store.write(&record)?;
+    }
+    Ok(ports::url(forwarded))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! A QEMU that a test plays: it reads its arguments, keeps its disks, and speaks QMP as 10.0.2 does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pcoder_sdk::testing::{FakeHost, Folder, Program};
+use pcoder_sdk::{BootOptions, ExitStatus, ServiceSpec};
+use serde_json::{Value, json};
+
+use crate::grants::Service;
+use crate::record::{FORMAT, Network, Record, Wish};
+
+/// What a guest does on an accelerator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Guest {
+    /// Is ready after these seconds.
+    Ready(u64),
+    /// The accelerator fails after these.
+    Fails(u64),
+    /// Says nothing at all.
+    Silent,
+    /// Speaks, and is never ready.
+    Slow,
+    /// QEMU ends at once, with these words.
+    Ends(&'static str),
+    /// QEMU dies after a second.
+    Crashes,
+    /// The kernel gives up.
+    ShutsDown,
+    /// Says that another instance is ready, and rubbish, for these seconds.
+    Other(u64),
+    /// Is ready, and does not hear its power button.
+    Deaf,
+}
+
+/// A host with a guest's image on which every guest is ready after two seconds.
+pub(crate) fn world() -> FakeHost {
+    world_where(|_| Guest::Ready(2))
+}
+
+/// A host on which guests do what this says for an accelerator.
+pub(crate) fn world_where(guest: impl Fn(&str) -> Guest + 'static) -> FakeHost {
+    let host = FakeHost::new().running(move |name, spec| Ok(Box::new(Qemu::new(name, spec, &guest))));
+    host.put_on_host("images", "debian-13-x86_64/guest.json", image().as_bytes());
+    for file in ["vmlinux", "initrd", "root.img"] {
+        host.put_on_host("images", &format!("debian-13-x86_64/{file}"), b"12345");
+    }
+    let facts = r#"{"format":1,"os":"linux","arch":"x86_64","boot":"b1","cpus":2,"memory-mib":16000,
+        "qemu":{"program":"q","version":"10.0.2"},
+        "accelerators":[{"name":"kvm","usable":true},{"name":"tcg","usable":true}]}"#;
+    host.put_on_host("host", "facts.json", facts.as_bytes());
+    host.secret("MACHINE_KEY", "placeholder");
+    host
+}
+
+/// `guest.json`.
+pub(crate) fn image() -> String {
+    let part = |file: &str| json!({ "file": file, "size": 5, "sha256": format!("sum-of-{file}") });
+    json!({
+        "format": 1, "arch": "amd64", "suite": "trixie", "kernel_version": "6.12", "inputs": "i", "packages": {},
+        "kernel": part("vmlinux"), "initrd": part("initrd"), "root": part("root.img"),
+        "cmdline": "console=ttyS0 quiet panic=-1 reboot=t", "cmdline_emulated": "mitigations=off tsc=reliable",
+    })
+    .to_string()
+}
+
+pub(crate) fn boot_options() -> BootOptions {
+    BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options: Vec::new() }
+}
+
+pub(crate) fn record(id: &str) -> Record {
+    Record {
+        format: FORMAT,
+        id: id.to_owned(),
+        name: None,
+        created_ms: 1,
+        seen_ms: 1,
+        wish: Wish::New,
+        image: "debian-13-x86_64".to_owned(),
+        image_sha256: "sum-of-root.img".to_owned(),
+        layers: vec!["l000000000000000a".to_owned()],
+        next: None,
+        disk_gib: 1,
+        memory_mib: 2048,
+        cpus: 2,
+        network: Network::Full,
+        environment: BTreeMap::new(),
+        wanted: None,
+        accelerator: None,
+        tried: Vec::new(),
+        host_key: Some("ssh-ed25519 AAAA".to_owned()),
+        ssh_port: Some(40022),
+        exposed: BTreeMap::new(),
+    }
+}
+
+/// One QEMU.
+pub(crate) struct Qemu {
+    guest: Guest,
+    arguments: Vec<String>,
+    granted: Service,
+    /// What its disks are made of: by name, and which file that is.
+    nodes: BTreeMap<String, String>,
+    read_only: BTreeSet<String>,
+    top: String,
+    forwards: Vec<(u16, u16)>,
+    greeted: bool,
+    negotiated: bool,
+    opened: bool,
+    said: String,
+    log: String,
+    ended: Option<ExitStatus>,
+    instance: String,
+    jobs: Value,
+}
+
+impl Qemu {
+    fn new(name: &str, spec: &ServiceSpec, guest: &dyn Fn(&str) -> Guest) -> Self {
+        let after = |option: &str| {
+            let at = spec.args.iter().position(|it| it == option);
+            at.and_then(|at| spec.args.get(at + 1)).cloned().unwrap_or_default()
+        };
+        assert_eq!(Service::of(&spec.program).refuses(&spec.args), None, "plugin.toml has it");
+        let is_maker = after("-machine") == "none";
+        let accelerator = after("-accel").split(',').next().unwrap_or_default().to_owned();
+        let guest = if is_maker { Guest::Silent } else { guest(&accelerator) };
+        let top = spec.args.iter().find_map(|it| it.strip_prefix("virtio-blk-pci,id=root,drive=")).unwrap_or_default();
+        Self {
+            guest,
+            arguments: spec.args.clone(),
+            granted: Service::of(&spec.program),
+            nodes: BTreeMap::new(),
+            read_only: BTreeSet::new(),
+            top: top.split(',').next().unwrap_or_default().to_owned(),
+            forwards: if is_maker { Vec::new() } else { vec![(22, 40022)] },
+            greeted: false,
+            negotiated: false,
+            opened: false,
+            said: String::new(),
+            log: String::new(),
+            ended: None,
+            instance: name.to_owned(),
+            jobs: json!([]),
+        }
+    }
+
+    fn fail(&mut self, log: &str) {
+        self.log = log.to_owned();
+        self.ended = Some(ExitStatus::Exited(1));
+    }
+
+    /// Opens its disks, as it does before it greets.
+    fn open(&mut self, folder: &Folder) {
+        if self.arguments.is_empty() {
+            return;
+        }
+        let disks: Vec<Value> = self
+            .arguments
+            .iter()
+            .filter(|it| it.starts_with('{'))
+            .map(|it| serde_json::from_str(it).unwrap())
+            .collect();
+        let mut above = BTreeSet::from([self.top.clone()]);
+        for disk in disks {
+            let name = disk["node-name"].as_str().unwrap().to_owned();
+            let file = disk["file"]["filename"].as_str().or(disk["filename"].as_str()).unwrap().to_owned();
+            if name != "base" && folder.file(&file).is_none() {
+                return self.fail(&format!("Could not open '{file}'"));
+            }
+            if disk["read-only"] == true {
+                assert!(disk["driver"] == "file" || disk["file"]["read-only"] == true);
+                self.read_only.insert(name.clone());
+            }
+            if let Some(backing) = disk["backing"].as_str() {
+                assert!(self.nodes.contains_key(backing), "`{backing}` comes first");
+                above.insert(backing.to_owned());
+            }
+            self.nodes.insert(name, file);
+        }
+        assert!(!self.read_only.contains(&self.top), "the first layer is written");
+        let written = self.nodes.keys().filter(|it| !self.read_only.contains(*it)).count();
+        assert_eq!(written, 1, "and no other");
+    }
+
+    fn answer(&mut self, command: &str, arguments: &Value, folder: &Folder) -> Result<Value, (&'static str, String)> {
+        let refused = |words: &str| Err(("GenericError", words.to_owned()));
+        match command {
+            "query-status" => {
+                let status = if self.log.contains("internal error") { "internal-error" } else { "running" };
+                Ok(json!({ "status": status, "running": status == "running" }))
+            }
+            "ringbuf-read" => Ok(STANDARD.encode(std::mem::take(&mut self.said)).into()),
+            "human-monitor-command" => Ok(self.monitor(arguments["command-line"].as_str().unwrap()).into()),
+            "blockdev-create" => {
+                let mut disk = b"QFI\xfb".to_vec();
+                disk.resize(24, 0);
+                disk.extend(arguments["options"]["size"].as_u64().unwrap().to_be_bytes());
+                folder.put(self.nodes.get("blank").unwrap(), &disk);
+                self.jobs = json!([{ "id": "blank", "status": "concluded", "type": "create" }]);
+                Ok(json!({}))
+            }
+            "chardev-change" => Ok(json!({})),
+            "query-jobs" => Ok(self.jobs.clone()),
+            "blockdev-add" => {
+                let (name, file) = (&arguments["node-name"], &arguments["file"]["filename"]);
+                let (name, file) = (name.as_str().unwrap().to_owned(), file.as_str().unwrap().to_owned());
+                assert!(arguments["backing"].is_null());
+                if folder.file(&file).is_none() {
+                    return refused("Could not open");
+                }
+                match self.nodes.insert(name, file) {
+                    Some(_) => refused("Duplicate nodes"),
+                    None => Ok(json!({})),
+                }
+            }
+            "blockdev-snapshot" if arguments["node"] == self.top.as_str() => {
+                self.read_only.insert(self.top.clone());
+                self.top = arguments["overlay"].as_str().unwrap().to_owned();
+                Ok(json!({}))
+            }
+            "blockdev-snapshot" => refused("Node is busy"),
+            "query-block" => {
+                let disk = |node: &str| json!({ "device": "", "inserted": { "node-name": node } });
+                Ok(json!([disk(&self.top), disk("seed"), { "device": "empty" }]))
+            }
+            "system_powerdown" => {
+                if self.guest != Guest::Deaf {
+                    self.ended = Some(ExitStatus::Exited(0));
+                }
+                Ok(json!({}))
+            }
+            "quit" => {
+                self.ended = Some(ExitStatus::Exited(0));
+                Ok(json!({}))
+            }
+            _ => Err(("CommandNotFound", format!("The command {command} has not been found"))),
+        }
+    }
+
+    fn monitor(&mut self, line: &str) -> String {
+        if let Some(port) = line.strip_prefix("hostfwd_add net tcp:127.0.0.1:0-:") {
+            let port = port.parse().unwrap();
+            self.forwards.insert(0, (port, 40000 + u16::try_from(self.forwards.len()).unwrap()));
+            return String::new();
+        }
+        assert_eq!(line, "info usernet");
+        let lines = self.forwards.iter().map(|(guest, host)| {
+            format!("  TCP[HOST_FORWARD]  9       127.0.0.1 {host}       10.0.2.15  {guest}     0     0\r\n")
+        });
+        format!("Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port\r\n{}", lines.collect::<String>())
+    }
+}
+
+impl Program for Qemu {
+    fn goes_on(&mut self, since: Duration, folder: &Folder) -> Vec<String> {
+        let mut said = Vec::new();
+        if !self.greeted {
+            self.greeted = true;
+            match self.guest {
+                Guest::Ends(log) => self.fail(log),
+                _ => self.open(folder),
+            }
+            if self.ended.is_some() {
+                return said;
+            }
+            said.push(
+                r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10}},"capabilities":["oob"]}}"#.to_owned(),
+            );
+        }
+        let console = crate::console::path(&self.instance);
+        let speaks = !matches!(self.guest, Guest::Silent | Guest::Fails(_));
+        if speaks && since >= Duration::from_millis(300) && folder.file(&console).is_none() {
+            folder.put(&console, b"Linux version 6.12\r\n\x1b[31mKernel panic\r\n");
+        }
+        let mut open = |after: u64, line: String, opened: &mut bool, all: &mut String| {
+            if since >= Duration::from_secs(after) && !std::mem::replace(opened, true) {
+                all.push_str(&line);
+                said.push(r#"{"event":"VSERPORT_CHANGE","data":{"open":true,"id":"agent"}}"#.to_owned());
+                said.push(r#"{"event":"VSERPORT_CHANGE","data":{"open":true,"id":"control"}}"#.to_owned());
+            }
+        };
+        let ready = |instance: &str| format!("ready ssh-ed25519 AAAAkey+/= {instance}\n");
+        match self.guest {
+            Guest::Ready(after) => open(after, ready(&self.instance), &mut self.opened, &mut self.said),
+            Guest::Deaf => open(1, ready(&self.instance), &mut self.opened, &mut self.said),
+            Guest::Other(after) => {
+                let rubbish = format!(
+                    "\u{0}\u{fffd}ready\nready ssh-rsa x y\n{}ready ssh-ed25519 A\u{1b} {}\n",
+                    ready("vm-ffffffff"),
+                    self.instance
+                );
+                open(1, rubbish, &mut self.opened, &mut self.said);
+                if since >= Duration::from_secs(after) && !self.said.contains(&self.instance) {
+                    self.said.push_str(&ready(&self.instance));
+                }
+            }
+            Guest::Fails(after) if since >= Duration::from_secs(after) && self.log.is_empty() => {
+                self.log = "KVM internal error. Suberror: 1\n".to_owned();
+                said.push(r#"{"event":"STOP","timestamp":{}}"#.to_owned());
+            }
+            Guest::Crashes if since >= Duration::from_secs(1) => {
+                "Assertion failed\n".clone_into(&mut self.log);
+                self.ended = Some(ExitStatus::Signaled(6));
+            }
+            Guest::ShutsDown if since >= Duration::from_secs(1) && self.ended.is_none() => {
+                said.push(r#"{"event":"SHUTDOWN","data":{"guest":true}}"#.to_owned());
+                self.ended = Some(ExitStatus::Exited(0));
+            }
+            _ => {}
+        }
+        said
+    }
+
+    fn told(&mut self, line: &str, folder: &Folder) -> Vec<String> {
+        let message: Value = serde_json::from_str(line).unwrap();
+        assert!(self.granted.allows(&message), "plugin.toml has `{line}`");
+        let (id, command) = (&message["id"], message["execute"].as_str().unwrap());
+        let answer = match (command, self.negotiated) {
+            ("qmp_capabilities", false) => {
+                self.negotiated = true;
+                Ok(json!({}))
+            }
+            ("qmp_capabilities", true) => {
+                Err(("CommandNotFound", "Capabilities negotiation is already complete".to_owned()))
+            }
+            (_, false) => Err(("CommandNotFound", "Expecting capabilities negotiation".to_owned())),
+            (command, true) => self.answer(command, &message["arguments"], folder),
+        };
+        let answer = match answer {
+            Ok(value) => json!({ "return": value, "id": id }),
+            Err((class, desc)) => json!({ "id": id, "error": { "class": class, "desc": desc } }),
+        };
+        vec![r#"{"event":"RTC_CHANGE","data":{"offset":0}}"#.to_owned(), answer.to_string()]
+    }
+
+    fn log(&self) -> Vec<u8> {
+        self.log.clone().into_bytes()
+    }
+
+    fn ended(&self) -> Option<ExitStatus> {
+        self.ended
+    }
+}
