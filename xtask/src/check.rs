@@ -46,15 +46,29 @@ pub(crate) fn test() -> Result<(), Failure> {
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).map_err(|error| error.to_string())?;
     let folder = list["folder"].as_str().ok_or("`pcoder engine list` names no folder")?;
     // The tests run those engines, with everything else in folders of their own.
-    let engines = [("PCODER_TEST_ENGINES", folder)];
-    match left_out {
-        None => cargo_with(&["test"], &engines),
-        Some(reason) => {
-            cargo_with(&["test", "--", "--skip", "templates::"], &engines)?;
-            println!("left out: the plugins in JavaScript and Python ({reason})");
-            Ok(())
-        }
+    let guest = crate::build::target().join("guest-image");
+    let guest_text = guest.to_str().ok_or("the target folder's path is not Unicode")?;
+    let environment = [("PCODER_TEST_ENGINES", folder), ("PCODER_TEST_GUEST", guest_text)];
+    let no_machines = crate::guest_image::missing_for_tests();
+    if no_machines.is_none() {
+        println!("building the guest image that the tests start (nothing, when it is there)");
+        crate::guest_image::for_tests(&guest)?;
     }
+    let mut args = vec!["test", "--"];
+    let mut skipped = Vec::new();
+    if let Some(reason) = left_out {
+        args.extend(["--skip", "templates::"]);
+        skipped.push(format!("the plugins in JavaScript and Python ({reason})"));
+    }
+    if let Some(reason) = no_machines {
+        args.extend(["--skip", "machines::"]);
+        skipped.push(format!("virtual machines ({reason})"));
+    }
+    cargo_with(&args, &environment)?;
+    for what in skipped {
+        println!("left out: {what}");
+    }
+    Ok(())
 }
 
 /// Formatting, lints, documentation, contracts, dependencies.

@@ -124,6 +124,27 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
     }
 }
 
+/// The image and a QEMU that starts it, for the tests: built and installed unless they are there.
+pub(crate) fn for_tests(out: &Path) -> Result<(), Failure> {
+    let options =
+        Options { out: out.to_path_buf(), architecture: &AMD64, mirror: None, force: false, boots: None };
+    fs::create_dir_all(out).map_err(at(out))?;
+    let _lock = lock(out)?;
+    build(&options)?;
+    qemu::find(options.architecture, qemu::Accelerator::Tcg, out).map(drop)
+}
+
+/// Why the tests of virtual machines are left out here, if they are.
+pub(crate) fn missing_for_tests() -> Option<&'static str> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        Some("the guest image is built on Linux, for x86_64")
+    } else if !crate::debian::on_path("apt-get") || !crate::debian::is_root() {
+        Some("building the guest image takes root on Debian")
+    } else {
+        None
+    }
+}
+
 /// Two builds in one folder would mix.
 fn lock(out: &Path) -> Result<File, Failure> {
     let path = out.join(".lock");

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Pcoder;
 use crate::capture::{Captured, Feed, capture};
 use crate::engines::utf8;
-use crate::plugins::CallSurroundings;
+use crate::plugins::{CallSurroundings, HOST_ROOT};
 use crate::run::{Control, HOST_PATHS};
 use crate::target::OnProvider;
 
@@ -53,6 +53,10 @@ impl Pcoder {
     /// `not-found` for an unknown one, `denied` where a policy does not let it run.
     pub async fn provider(&self, name: &str, cancel: CancellationToken) -> Result<Provider<'_>, Error> {
         let plugin = self.plugin(Kind::Provider, name).await?;
+        // Only what starts virtual machines has to know the host, and to look takes a moment.
+        if plugin.manifest().capabilities.files.iter().any(|it| it.root == HOST_ROOT) {
+            self.host_facts().await?;
+        }
         let surroundings = self.call_surroundings(&plugin);
         Ok(Provider { pcoder: self, plugin, name: name.to_owned(), surroundings, cancel })
     }

@@ -67,6 +67,12 @@ impl Pcoder {
         Ok(facts)
     }
 
+    /// The QEMU that was found, where somebody looked.
+    pub(crate) fn found_qemu(&self) -> Option<&std::path::Path> {
+        let (facts, _) = self.host.get()?;
+        facts.qemu.as_ref().map(|it| it.program.as_path())
+    }
+
     /// The same without leaving anything.
     pub(crate) async fn look_at_host(&self) -> &Looked {
         let machine = self.this_machine();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -37,6 +37,8 @@ pub struct Bundled {
     pub code: Option<&'static [u8]>,
 }
 
+/// The root with what is known of this host.
+pub(crate) const HOST_ROOT: &str = "host";
 /// Calls that a command makes at once, with some to spare.
 const CALLS: u32 = 16;
 /// How long a plugin's programs have to end when the plugin is taken away.
@@ -435,6 +437,7 @@ impl Pcoder {
         let mut roots = HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]);
         // What every plugin finds in the same place that asks for it.
         roots.insert("images".to_owned(), self.layout.images());
+        roots.insert(HOST_ROOT.to_owned(), self.layout.machine_facts(&self.surroundings));
         // Only a plugin that asks for a folder of its user's choice needs to know where that is.
         if !plugin.manifest().capabilities.files.is_empty()
             && let Ok(lock) = self.plugins_lock()
@@ -445,10 +448,19 @@ impl Pcoder {
         CallSurroundings {
             roots,
             secrets: self.secret_source_of(plugin),
-            path: self.surroundings.variable("PATH").map(Into::into),
+            path: self.path_of_plugins(),
             host_keys: Arc::new(KnownHosts::of(self.layout())),
             services: self.services_of(name).map(Arc::new),
         }
+    }
+
+    /// Where plugins' programs are looked up: where the QEMU is that was found, wherever that is, and on the user's `PATH`.
+    fn path_of_plugins(&self) -> Option<OsString> {
+        let path = self.surroundings.variable("PATH").map(OsString::from);
+        let Some(qemu) = self.found_qemu().and_then(Path::parent) else { return path };
+        let all = std::iter::once(qemu.to_path_buf()).chain(path.iter().flat_map(std::env::split_paths));
+        // A folder whose name no `PATH` can hold is not looked at.
+        std::env::join_paths(all).ok().or(path)
     }
 
     /// Says how programs are kept running that outlive the calls of plugins. Without it, there are none.

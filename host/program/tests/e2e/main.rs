@@ -22,6 +22,7 @@ mod errors;
 #[cfg(target_os = "linux")]
 mod exfat;
 mod exit_codes;
+mod machines;
 mod manual;
 #[cfg(target_os = "linux")]
 mod mounts;

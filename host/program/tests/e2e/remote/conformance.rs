@@ -13,7 +13,7 @@ use super::{KEY, SNAPSHOT, runtime};
 /// The plugins of the program, as its build made them.
 const BUNDLED: &[Bundled] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
-pub(super) fn pcoder(folder: &Path, more: &[(&str, &str)]) -> Pcoder {
+pub(crate) fn pcoder(folder: &Path, more: &[(&str, &str)]) -> Pcoder {
     let mut environment: Vec<(OsString, OsString)> = vec![
         ("PCODER_HOME".into(), folder.join("pcoder").into()),
         ("HOME".into(), folder.join("home").into()),
@@ -25,7 +25,7 @@ pub(super) fn pcoder(folder: &Path, more: &[(&str, &str)]) -> Pcoder {
     Pcoder::new(surroundings, BUNDLED, false).expect("a pcoder")
 }
 
-fn passed(report: &Report) {
+pub(crate) fn passed(report: &Report) {
     assert!(report.passed(), "\n{report}");
     eprintln!("{report}");
 }

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{Outcome, World, finish, until};
 
-mod conformance;
+pub(crate) mod conformance;
 mod instances;
 #[cfg(target_os = "linux")]
 mod memory;
