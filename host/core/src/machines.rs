@@ -70,7 +70,7 @@ impl Pcoder {
     /// The QEMU that was found, where somebody looked.
     pub(crate) fn found_qemu(&self) -> Option<&std::path::Path> {
         let (facts, _) = self.host.get()?;
-        facts.qemu.as_ref().map(|it| it.program.as_path())
+        facts.qemu.as_ref().map(|it| std::path::Path::new(&it.program))
     }
 
     /// The same without leaving anything.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use pcoder_model_server::environment::OFFLINE_KEY;
+use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use crate::support::{DEADLINE, World, wait};
@@ -114,7 +114,7 @@ impl Terminal {
         let (parser, waited) = self
             .screen
             .1
-            .wait_timeout_while(parser, DEADLINE / 4, |parser| !condition(parser.screen()))
+            .wait_timeout_while(parser, DEADLINE, |parser| !condition(parser.screen()))
             .unwrap_or_else(PoisonError::into_inner);
         assert!(!waited.timed_out(), "waited in vain for {what}; the screen:\n{}", parser.screen().contents());
     }
@@ -296,9 +296,11 @@ fn codex_shows_its_interface_and_answers() {
     std::fs::write(path, known).expect("a configuration");
     let mut terminal = Terminal::start(&world, &["run", "codex", "--project", "p"]);
     terminal.wait_for_text("OpenAI Codex (v");
-    // It takes keys before it has started, and what is sent in the moment in which it has waits for ever:
-    // seen once with 0.166.0. The folder's name takes the place of "loading".
-    terminal.wait_for("its start", |screen| screen.rows(0, COLUMNS).any(|row| row.trim_end().ends_with("/project/p")));
+    // It takes keys before it has started and asks the model only then, which is long on a disk that is cold. Its
+    // last lines name the model as soon as it has.
+    terminal.wait_for("its start", |screen| {
+        screen.rows(0, COLUMNS).any(|row| row.trim_start().to_lowercase().starts_with(CODEX_MODEL))
+    });
     terminal.press("@say typed and answered");
     terminal.wait_for_text("@say typed and answered");
     terminal.press("\r");
