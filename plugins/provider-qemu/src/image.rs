@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn an_image_is_read() {
         let host = world();
-        let image = Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
-        assert_eq!(image.kernel(), "debian-13-x86_64/vmlinux");
-        assert_eq!((image.root().as_str(), image.gib()), ("debian-13-x86_64/root.img", 1));
+        let image = Image::read(host.provider(), "o", "debian-13-amd64").unwrap();
+        assert_eq!(image.kernel(), "debian-13-amd64/vmlinux");
+        assert_eq!((image.root().as_str(), image.gib()), ("debian-13-amd64/root.img", 1));
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl Accelerator {
 pub(crate) struct Architecture {
     /// Rust's name.
     pub(crate) name: &'static str,
+    /// Debian's name, which is in the names of images.
+    pub(crate) debian: &'static str,
     pub(crate) program: &'static str,
     machine: &'static str,
     /// The processor that software emulates.
@@ -61,6 +63,7 @@ pub(crate) struct Architecture {
 const ARCHITECTURES: [Architecture; 2] = [
     Architecture {
         name: "x86_64",
+        debian: "amd64",
         program: "qemu-system-x86_64",
         machine: "q35,vmport=off",
         emulated: "max",
@@ -70,6 +73,7 @@ const ARCHITECTURES: [Architecture; 2] = [
     },
     Architecture {
         name: "aarch64",
+        debian: "arm64",
         program: "qemu-system-aarch64",
         machine: "virt",
         // The default way to sign pointers takes a quarter of the time of an emulated Arm.
@@ -205,7 +209,7 @@ mod tests {
 
     fn made(arch: &str, accelerator: Accelerator, version: Version, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let host = world();
-        let image = Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
+        let image = Image::read(host.provider(), "o", "debian-13-amd64").unwrap();
         let mut record = record("vm-0000000a");
         change(&mut record);
         let architecture = Architecture::of(arch).unwrap();

@@ -52,7 +52,7 @@ impl Plan {
             image: options
                 .image
                 .or_else(|| setting("image"))
-                .unwrap_or_else(|| format!("debian-13-{}", architecture.name)),
+                .unwrap_or_else(|| format!("debian-13-{}", architecture.debian)),
             name: options.name,
             memory_mib: memory,
             cpus: facts.cpus.unwrap_or(1).clamp(1, CPUS),
@@ -175,7 +175,7 @@ mod tests {
     fn what_nobody_says_is_what_the_host_has() {
         let host = world();
         let plan_of = plan(&host, &[]).unwrap();
-        assert_eq!((plan_of.memory_mib, plan_of.cpus, plan_of.image.as_str()), (2048, 2, "debian-13-x86_64"));
+        assert_eq!((plan_of.memory_mib, plan_of.cpus, plan_of.image.as_str()), (2048, 2, "debian-13-amd64"));
         host.put_on_host("host", "facts.json", br#"{"memory-mib":1000,"cpus":64}"#);
         let small = plan(&host, &[]).unwrap();
         assert_eq!((small.memory_mib, small.cpus), (500, 4));
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_disk_is_no_smaller_than_the_images() {
         let host = world();
-        let image = Image::read(host.provider(), OPERATION, "debian-13-x86_64").unwrap();
+        let image = Image::read(host.provider(), OPERATION, "debian-13-amd64").unwrap();
         let record = |gib: &str| plan(&host, &[("disk-gib", gib)]).unwrap().record("i".into(), "l".into(), &image, 7);
         assert_eq!((record("20").unwrap().disk_gib, image.gib()), (20, 1));
         let text = crate::peer::image().replace("\"size\":5", "\"size\":3000000000");

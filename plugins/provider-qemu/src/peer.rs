@@ -43,9 +43,9 @@ pub(crate) fn world() -> FakeHost {
 /// A host on which guests do what this says for an accelerator.
 pub(crate) fn world_where(guest: impl Fn(&str) -> Guest + 'static) -> FakeHost {
     let host = FakeHost::new().running(move |name, spec| Ok(Box::new(Qemu::new(name, spec, &guest))));
-    host.put_on_host("images", "debian-13-x86_64/guest.json", image().as_bytes());
+    host.put_on_host("images", "debian-13-amd64/guest.json", image().as_bytes());
     for file in ["vmlinux", "initrd", "root.img"] {
-        host.put_on_host("images", &format!("debian-13-x86_64/{file}"), b"12345");
+        host.put_on_host("images", &format!("debian-13-amd64/{file}"), b"12345");
     }
     let facts = r#"{"format":1,"os":"linux","arch":"x86_64","boot":"b1","cpus":2,"memory-mib":16000,
         "qemu":{"program":"q","version":"10.0.2"},
@@ -78,7 +78,7 @@ pub(crate) fn record(id: &str) -> Record {
         created_ms: 1,
         seen_ms: 1,
         wish: Wish::New,
-        image: "debian-13-x86_64".to_owned(),
+        image: "debian-13-amd64".to_owned(),
         image_sha256: "sum-of-root.img".to_owned(),
         layers: vec!["l000000000000000a".to_owned()],
         next: None,

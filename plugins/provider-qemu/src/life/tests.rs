@@ -94,7 +94,7 @@ fn another_image_is_not_put_below_a_disk() {
     let id = booted(&host);
     stop(host.provider(), &id).unwrap();
     let other = crate::peer::image().replace("sum-of-root.img", "other");
-    host.put_on_host("images", "debian-13-x86_64/guest.json", other.as_bytes());
+    host.put_on_host("images", "debian-13-amd64/guest.json", other.as_bytes());
     let error = resume(host.provider(), &id).unwrap_err();
     assert_eq!(error.code, code::CONFLICT);
     assert_eq!(status(&host, &id), "stopped");
