@@ -126,8 +126,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
 
 /// The image and a QEMU that starts it, for the tests: built and installed unless they are there.
 pub(crate) fn for_tests(out: &Path) -> Result<(), Failure> {
-    let options =
-        Options { out: out.to_path_buf(), architecture: &AMD64, mirror: None, force: false, boots: None };
+    let options = Options { out: out.to_path_buf(), architecture: &AMD64, mirror: None, force: false, boots: None };
     fs::create_dir_all(out).map_err(at(out))?;
     let _lock = lock(out)?;
     build(&options)?;

@@ -317,15 +317,17 @@ pub(crate) enum Mode {
     LinuxPortable,
     /// The Linux that Windows brings
     LinuxWsl,
+    /// The portable Linux machine where it can be started, else this machine
+    Auto,
 }
 
-impl Mode {
-    /// The provider that stands for it.
-    pub(crate) fn provider(self) -> &'static str {
-        match self {
-            Self::HostNative => "local",
-            Self::LinuxPortable => "qemu",
-            Self::LinuxWsl => "wsl",
+impl From<Mode> for pcoder_core::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::HostNative => Self::HostNative,
+            Mode::LinuxPortable => Self::LinuxPortable,
+            Mode::LinuxWsl => Self::LinuxWsl,
+            Mode::Auto => Self::Auto,
         }
     }
 }

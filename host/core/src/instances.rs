@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcoder_runtime::call::{CallContext, Called};
+use pcoder_runtime::call::{Back, CallContext, Called};
 use pcoder_runtime::contract::agent::Engine;
 use pcoder_runtime::contract::provider::{BootOptions, Instance, ProviderInfo};
 use pcoder_runtime::contract::{Command, CommandSpec, ExitStatus, WriteOptions};
@@ -242,33 +242,33 @@ impl Provider<'_> {
         stdio: Stdio,
         control: &Control,
     ) -> Result<ExitStatus, Error> {
-        self.exec_as(id, spec, stdio, control, None, None).await
+        self.exec_as(id, spec, stdio, control, As::default()).await
     }
 
-    /// The same with the secrets that the command carries, and within a time.
+    /// The same as somebody in particular.
     pub(crate) async fn exec_as(
         &self,
         id: &str,
         spec: &CommandSpec,
         stdio: Stdio,
         control: &Control,
-        secrets: Option<Arc<Broker>>,
-        wall: Option<Duration>,
+        run_as: As,
     ) -> Result<ExitStatus, Error> {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
             home: self.pcoder.surroundings().home(),
+            back: run_as.back,
             ..Called::default()
         };
         let context = CallContext {
             called,
             cancel: Some(control.cancel.clone()),
-            deadline: Some(wall),
+            deadline: Some(run_as.wall),
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
         };
-        let context = match secrets {
+        let context = match run_as.secrets {
             Some(secrets) => CallContext { secrets, ..context },
             None => context,
         };
@@ -385,6 +385,17 @@ impl Provider<'_> {
         let environment = self.pcoder.surroundings().environment.clone();
         Arc::new(OnProvider::new(self.plugin.clone(), id, home, environment, self.surroundings.clone()))
     }
+}
+
+/// What a command is given that its plugin never sees.
+#[derive(Default)]
+pub(crate) struct As {
+    /// The secrets that it carries.
+    pub(crate) secrets: Option<Arc<Broker>>,
+    /// How long it may take.
+    pub(crate) wall: Option<Duration>,
+    /// What it reaches on this host.
+    pub(crate) back: Vec<Back>,
 }
 
 /// What is on an instance.

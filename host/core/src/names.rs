@@ -99,15 +99,9 @@ impl Endpoint {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("an address holds no login: a key is named apart from it".to_owned());
         }
-        let here = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
         match url.scheme() {
             "https" => Ok(Self(text.to_owned())),
-            "http" if here => Ok(Self(text.to_owned())),
+            "http" if is_here(&url) => Ok(Self(text.to_owned())),
             _ => Err(format!("what is sent there would travel in the clear, {expected}")),
         }
     }
@@ -116,6 +110,21 @@ impl Endpoint {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The port of this machine's loopback that an address leads to, where it leads there.
+pub(crate) fn loopback_port(address: &str) -> Option<u16> {
+    let url = Url::parse(address).ok().filter(is_here)?;
+    url.port_or_known_default()
 }
 
 impl<'de> Deserialize<'de> for Endpoint {
@@ -135,6 +144,16 @@ mod tests {
         }
         for bad in ["", "Work", "-a", "a-", "a.b", "a/b", "..", "con", "nul", "com1", "lpt9", "é", &"a".repeat(65)] {
             assert!(Name::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_this_machine_has_a_port_here() {
+        for (address, port) in [("http://127.0.0.1:8080/v1", 8080), ("http://localhost", 80), ("https://[::1]/", 443)] {
+            assert_eq!(loopback_port(address), Some(port), "{address}");
+        }
+        for other in ["https://api.example.com:8080", "http://10.0.2.2:80", "127.0.0.1:80", "a text", ""] {
+            assert_eq!(loopback_port(other), None, "{other}");
         }
     }
 

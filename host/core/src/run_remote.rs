@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pcoder_runtime::call::Back;
 use pcoder_runtime::contract::agent::{AgentInfo, Launch};
 use pcoder_runtime::contract::provider::{BootOptions, Instance};
 use pcoder_runtime::contract::{CommandSpec, ExitStatus, Setting};
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
-use crate::instances::{Provider, exit_code};
+use crate::instances::{As, Provider, exit_code};
+use crate::names::loopback_port;
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
 use crate::run::{Control, HOST_PATHS};
@@ -31,6 +33,9 @@ use crate::{Pcoder, RunRequest};
 
 /// The most that one command on the instance may write while a project is synced.
 const SYNC_OUTPUT: u64 = 64 << 20;
+
+/// What a provider says whose commands may reach this host at ports that the host chooses.
+const WAY_BACK: &str = "way-back";
 
 /// How a run on another machine gets its instance, and what goes to and fro.
 #[derive(Clone, Debug)]
@@ -252,7 +257,10 @@ impl RemoteRun<'_> {
         spec.env.extend(self.identity.key.clone());
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let secrets = Some(Arc::clone(&self.identity.secrets));
-        self.provider.exec_as(id, &spec, stdio, control, secrets, wall).await.map_err(|error| match wall {
+        let reaches_back = early.has(WAY_BACK).await.map_err(Failed::Before)?;
+        let back = if reaches_back { ways_back(&self.identity) } else { Vec::new() };
+        let run_as = As { secrets, wall, back };
+        self.provider.exec_as(id, &spec, stdio, control, run_as).await.map_err(|error| match wall {
             Some(wall) if error.is(code::TIMEOUT) => Failed::While(
                 Error::new(code::TIMEOUT, "run", format!("the run was ended after {} s", wall.as_secs()))
                     .subject(&self.request.tool)
@@ -290,6 +298,16 @@ impl RemoteRun<'_> {
         (self.watcher)(Note::Pulled(&pulled));
         Ok(())
     }
+}
+
+/// What the agent is told to reach at its own loopback, and is at this host's: a model that runs here, a proxy. The port
+/// is the same on both sides, so that addresses stay as they are.
+fn ways_back(identity: &SessionIdentity) -> Vec<Back> {
+    let said = identity.options.iter().chain(&identity.settings);
+    let mut ports: Vec<u16> = said.filter_map(|it| loopback_port(&it.value)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports.into_iter().map(|port| Back { port, to: port }).collect()
 }
 
 /// The home and the project's folder there.

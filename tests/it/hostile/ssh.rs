@@ -140,6 +140,17 @@ async fn a_captured_command_is_fed_and_bounded() {
     assert_eq!(code(&answer), "limit", "{answer}");
 }
 
+/// Longer than some servers take as one command line, and than Linux takes as one word.
+#[tokio::test]
+async fn a_command_line_of_any_length_arrives() {
+    let server = Server::start();
+    let house = home(&server);
+    let there = server.endpoint(&key("user"));
+    let script = format!("cat; echo {} | wc -c; exit 3", "x".repeat(300_000));
+    let answer = step(&house, "ssh.capture", &there, &[&script, "in"]).await;
+    assert_eq!(answer, "ok ExitStatus::Exited(3) in300001\n ");
+}
+
 #[tokio::test]
 async fn the_public_half_of_a_key_is_for_who_may_log_in_with_it() {
     let request = "[[secrets]]\nname = \"LOGIN\"\nto = [\"ssh://127.0.0.1:*/\"]\n\

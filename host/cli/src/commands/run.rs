@@ -12,23 +12,29 @@ use pcoder_core::{Captured, Feed, Pcoder, Prepared, RunFlags, RunRequest};
 use serde_json::{Value, json};
 
 use super::engine::install_one;
-use crate::args::{EngineInstall, Json, Mode, Run};
-use crate::output::{note, print_json, size};
+use crate::args::{EngineInstall, Json, Run};
+use crate::output::{WARN, note, print_json, size};
 use crate::{exit, signals};
 
 pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Error> {
-    let request = pcoder
-        .run_request(RunFlags {
-            tool: arguments.tool,
-            profile: arguments.profile,
-            provider: arguments.provider.or_else(|| arguments.mode.map(|mode| mode.provider().to_owned())),
-            project: arguments.project,
-            version: arguments.version,
-            args: arguments.args,
-            private_tmp: arguments.private_tmp,
-        })
-        .map_err(|error| of_mode(error, arguments.mode))?;
-    if !pcoder.runs_here(&request.provider).await.map_err(|error| of_mode(error, arguments.mode))? {
+    let chosen = match arguments.mode {
+        Some(mode) => Some(pcoder.choose_machine(mode.into(), arguments.away.image.as_deref()).await?),
+        None => None,
+    };
+    // To a script too: on standard error, where nothing else is read.
+    if let Some(note_of_mode) = chosen.as_ref().and_then(|it| it.note.as_ref()) {
+        note(&format!("{WARN}note{WARN:#}: {note_of_mode}"));
+    }
+    let request = pcoder.run_request(RunFlags {
+        tool: arguments.tool,
+        profile: arguments.profile,
+        provider: arguments.provider.or_else(|| chosen.map(|it| it.provider.to_owned())),
+        project: arguments.project,
+        version: arguments.version,
+        args: arguments.args,
+        private_tmp: arguments.private_tmp,
+    })?;
+    if !pcoder.runs_here(&request.provider).await? {
         return super::run_remote::run(pcoder, request, arguments.away, arguments.json).await;
     }
     if arguments.away.is_said() {
@@ -46,21 +52,8 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
         }
         pcoder.prepare(request, false).await
     };
-    let prepared = prepared.await.map_err(|error| of_mode(error, arguments.mode))?;
+    let prepared = prepared.await?;
     if arguments.json { captured(&prepared).await } else { attached(&prepared).await }
-}
-
-/// A kind of machine that this pcoder has no provider for.
-fn of_mode(error: Error, mode: Option<Mode>) -> Error {
-    match mode {
-        Some(mode) if error.is(code::NOT_FOUND) && error.subject.as_deref() == Some(mode.provider()) => {
-            let message = format!("this pcoder has no provider `{}`, which that mode needs", mode.provider());
-            Error::new(code::UNSUPPORTED, "run", message).hint(
-                "`pcoder runtime probe` says what this machine can do; `--mode host-native` runs without isolation",
-            )
-        }
-        _ => error,
-    }
 }
 
 /// Installs what a tool still needs, where a person is watching or a command says so.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::record::{Check, Finding};
 use super::redact::Redactor;
 use super::sys::ThisMachine;
-use crate::Pcoder;
+use crate::{Mode, Pcoder};
 
 const CATEGORY: &str = "host";
 const MIB: u64 = 1 << 20;
@@ -33,16 +33,6 @@ pub struct Probe {
     /// What was found, by name.
     pub facts: Vec<Check>,
 }
-
-/// A way of running tools, and the provider that does so.
-struct Mode {
-    name: &'static str,
-    provider: &'static str,
-}
-
-const HOST_NATIVE: Mode = Mode { name: "host-native", provider: "local" };
-const LINUX_PORTABLE: Mode = Mode { name: "linux-portable", provider: "qemu" };
-const LINUX_WSL: Mode = Mode { name: "linux-wsl", provider: "wsl" };
 
 impl Pcoder {
     /// Looks at this machine. It starts no virtual machine and no container, and asks a few programs for their versions.
@@ -118,7 +108,7 @@ async fn probe(sys: &dyn Sys, facts_of_host: &HostFacts, providers: &[String]) -
     let (mode, reason) = recommend(&host, providers);
     Probe {
         version: env!("CARGO_PKG_VERSION"),
-        recommended_backend: mode.name,
+        recommended_backend: mode.name(),
         reason,
         qemu: facts_of_host.qemu.clone(),
         accelerators: facts_of_host.accelerators.clone(),
@@ -132,7 +122,7 @@ fn not_known() -> String {
 
 /// The first of the modes that this pcoder has a provider for and this machine can serve.
 fn recommend(host: &Host, providers: &[String]) -> (Mode, String) {
-    let has = |mode: &Mode| providers.iter().any(|it| it == mode.provider);
+    let has = |mode: Mode| providers.iter().any(|it| it == mode.provider());
     let lacks = if host.unusable { "the QEMU that is here cannot be used" } else { "QEMU is not installed" };
     let machines = match (host.qemu, host.accelerated) {
         (true, true) => "QEMU is here and this processor can run guests".to_owned(),
@@ -140,25 +130,25 @@ fn recommend(host: &Host, providers: &[String]) -> (Mode, String) {
         (false, true) => format!("this processor can run guests, and {lacks}"),
         (false, false) => format!("{lacks}, and no acceleration for guests is seen"),
     };
-    if has(&LINUX_PORTABLE) && host.qemu && host.accelerated {
-        return (LINUX_PORTABLE, format!("{machines}: tools are kept apart from this machine"));
+    if has(Mode::LinuxPortable) && host.qemu && host.accelerated {
+        return (Mode::LinuxPortable, format!("{machines}: tools are kept apart from this machine"));
     }
-    if has(&LINUX_WSL) && host.wsl {
-        return (LINUX_WSL, "WSL is here: tools run in a Linux of their own".to_owned());
+    if has(Mode::LinuxWsl) && host.wsl {
+        return (Mode::LinuxWsl, "WSL is here: tools run in a Linux of their own".to_owned());
     }
-    if has(&LINUX_PORTABLE) && host.qemu {
-        return (LINUX_PORTABLE, format!("{machines}; they are kept apart from this machine"));
+    if has(Mode::LinuxPortable) && host.qemu {
+        return (Mode::LinuxPortable, format!("{machines}; they are kept apart from this machine"));
     }
     let mut reason = "tools run as programs of this machine, without isolation".to_owned();
-    if has(&LINUX_PORTABLE) {
+    if has(Mode::LinuxPortable) {
         reason = format!("{reason}: {machines}");
     } else {
         reason = format!("{reason}: this pcoder has no provider for virtual machines. With one: {machines}");
     }
-    if host.wsl && !has(&LINUX_WSL) {
+    if host.wsl && !has(Mode::LinuxWsl) {
         reason.push_str("; WSL is here, and there is no provider for it either");
     }
-    (HOST_NATIVE, reason)
+    (Mode::HostNative, reason)
 }
 
 async fn os(sys: &dyn Sys) -> Finding {

@@ -108,6 +108,7 @@ fn help_of_run() {
                   - host-native:    This machine, without isolation
                   - linux-portable: A Linux machine that needs no installation
                   - linux-wsl:      The Linux that Windows brings
+                  - auto:           The portable Linux machine where it can be started, else this machine
 
               --project <PATH>
                   The project's folder [default: this folder]
@@ -216,6 +217,7 @@ fn plugins_for_people() {
         provider-codesandbox  provider         0.1.0    built in     Runs commands in sandboxes of CodeSandbox.
         provider-local        provider         0.1.0    built in     Runs commands on the machine that pcoder runs on.
         provider-morph        provider         0.1.0    built in     Runs commands on instances of Morph Cloud.
+        provider-qemu         provider         0.1.0    built in     Runs Linux machines on this host, in QEMU.
         ");
 }
 

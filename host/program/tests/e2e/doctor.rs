@@ -105,9 +105,11 @@ fn a_bare_machine_gets_the_commands_that_set_it_up() {
         [ok] plugin.provider-codesandbox -> Sandboxes of CodeSandbox
         [ok] plugin.provider-local -> This machine, without isolation
         [ok] plugin.provider-morph -> Instances of Morph Cloud
+        [ok] plugin.provider-qemu -> Linux machines on this host, in QEMU
         [ok] provider.codesandbox -> it answers; commands run elsewhere
         [ok] provider.local -> it answers; no isolation
         [ok] provider.morph -> it answers; commands run elsewhere
+        [ok] provider.qemu -> it answers; commands run elsewhere
         [warn] engine.claude -> 0.3.316 is not installed
                it is downloaded when a tool that needs it is first run, and a run without a network fails
                mend it: `pcoder engine install claude`
@@ -138,7 +140,7 @@ fn a_bare_machine_gets_the_commands_that_set_it_up() {
         [ok] proxy.http -> HTTP_PROXY is not set
         [ok] proxy.https -> HTTPS_PROXY is not set
 
-        42 checks: 36 ok, 6 warnings, 0 failures
+        44 checks: 38 ok, 6 warnings, 0 failures
         ") });
     // Asking plugins who they are is a call like any other: it is audited, and starts the runtime with its cache.
     let made = names(&world.path("pcoder"));
@@ -284,12 +286,21 @@ fn fix_narrows_permissions_and_removes_leftovers_and_changes_no_file() {
 #[test]
 fn a_probe_ends_with_what_it_recommends() {
     let world = World::without_engines();
-    let people = finish(world.pcoder(&["runtime", "probe"]), "");
+    let probe = |args: &[&str]| {
+        let mut command = world.pcoder(&[&["runtime", "probe"], args].concat());
+        // Whatever this machine has.
+        command.env("PCODER_QEMU", "/nowhere/qemu");
+        finish(command, "")
+    };
+    let people = probe(&[]);
     assert_eq!(people.printed().lines().last(), Some("recommended_backend=host-native"), "{people:#?}");
     assert!(people.stdout.contains("host.os") && people.stderr.is_empty(), "{people:#?}");
-    let probe = finish(world.pcoder(&["runtime", "probe", "--json"]), "").json();
+    let probe = probe(&["--json"]).json();
     let fields: BTreeSet<&str> = probe.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(fields, BTreeSet::from(["facts", "reason", "recommended_backend", "schema_version", "version"]));
+    assert_eq!(
+        fields,
+        BTreeSet::from(["accelerators", "facts", "qemu", "reason", "recommended_backend", "schema_version", "version"])
+    );
     let facts = probe["facts"].as_array().expect("a list");
     assert!(facts.iter().all(|it| it["category"] == "host" && it["status"] == "ok"), "{probe:#}");
     let known: BTreeSet<&str> = facts.iter().map(|it| it["id"].as_str().expect("a name")).collect();

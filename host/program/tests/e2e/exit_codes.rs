@@ -39,7 +39,7 @@ fn every_documented_exit_code() {
         (2, &["profile", "create", "x", "--tool", "claude", "--endpoint", "https://x", "--json"]),
         (3, &["profile", "show", "nobody", "--json"]),
         (3, &["plugin", "remove", "provider-none", "--json"]),
-        (3, &["run", "claude", "--mode", "linux-portable", "--json"]),
+        (3, &["run", "claude", "--mode", "linux-wsl", "--json"]),
         (4, &["engine", "install", "codex-acp", "--json"]),
         (5, &["plugin", "add", "it.wasm", "--sha256", "00", "--json"]),
         (6, &["secret", "check", "env:NOT_SET", "--json"]),
@@ -65,7 +65,7 @@ fn every_documented_exit_code() {
         2  invalid          pcoder profile create x --tool claude --endpoint https://x --json: `endpoint` needs `auth = "api"`: a login would be sent there
         3  not-found        pcoder profile show nobody --json: there is no profile of that name
         3  not-found        pcoder plugin remove provider-none --json: there is no plugin of that name
-        3  unsupported      pcoder run claude --mode linux-portable --json: this pcoder has no provider `qemu`, which that mode needs
+        3  unsupported      pcoder run claude --mode linux-wsl --json: this pcoder has no provider `wsl`, which that mode needs
         5  integrity        pcoder plugin add it.wasm --sha256 00 --json: its sha256 is [DIGEST], and not the one that was named
         6  unauthenticated  pcoder secret check env:NOT_SET --json: this environment variable is not set
         6  unauthenticated  pcoder auth login claude --api-key file:/nowhere/key --json: cannot find it: No such file or directory (os error 2)

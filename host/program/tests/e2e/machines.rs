@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pcoder_core::{Pcoder, Launcher};
+use pcoder_core::{Launcher, Pcoder};
 use pcoder_testkit::{Subject, conformance};
 
 use crate::remote::conformance::{passed, pcoder};
@@ -11,7 +11,9 @@ use crate::remote::runtime;
 /// Puts the image where a pcoder in this folder has its images. Linked, because it has gigabytes.
 fn with_image(home: &Path) {
     let from = PathBuf::from(std::env::var_os("PCODER_TEST_GUEST").unwrap_or_else(|| {
-        panic!("`PCODER_TEST_GUEST` does not say where the guest image is: run `cargo xtask test`, which builds it first")
+        panic!(
+            "`PCODER_TEST_GUEST` does not say where the guest image is: run `cargo xtask test`, which builds it first"
+        )
     }));
     let to = home.join("images").join("debian-13-amd64");
     std::fs::create_dir_all(&to).expect("a folder");

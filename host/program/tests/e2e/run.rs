@@ -35,6 +35,18 @@ fn claude_answers_a_prompt_on_its_command_line() {
 }
 
 #[test]
+fn where_no_virtual_machine_can_be_started_auto_is_this_machine_and_says_so() {
+    let world = World::new();
+    let mut command =
+        world.pcoder(&["run", "claude", "--mode", "auto", "--project", ".", "--", "-p", "@say without one"]);
+    command.env("PCODER_QEMU", "/nowhere/qemu");
+    let outcome = finish(command, "");
+    assert_eq!(outcome.printed().trim(), "without one");
+    assert!(outcome.stderr.starts_with("note: it runs on this machine, without isolation: "), "{outcome:#?}");
+    assert!(outcome.stderr.contains("/nowhere/qemu"), "{outcome:#?}");
+}
+
+#[test]
 fn standard_input_goes_through_to_the_agent() {
     let world = World::new();
     let outcome = finish(world.run("claude", &world.project("p"), &["-p"]), "@say from a pipe");
@@ -165,7 +177,7 @@ fn an_unknown_provider_is_named_with_the_known_ones() {
         error: there is no provider of that name
           in plugin: moon
 
-        hint: choose one of `codesandbox`, `local`, `morph`; `pcoder plugin list` shows them
+        hint: choose one of `codesandbox`, `local`, `morph`, `qemu`; `pcoder plugin list` shows them
         ");
 }
 

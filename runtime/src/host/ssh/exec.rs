@@ -16,8 +16,18 @@ use crate::bindings::host::pcoder::plugin::types::ExitStatus;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::ends::{Ends, Sizes};
+use crate::shell::quote;
+use crate::text;
 
 const OPERATION: &str = "ssh.exec";
+
+/// What every server takes as one command line. Dropbear takes 9,000 bytes and ends the connection at more
+/// (`MAX_CMD_LEN`), and Linux takes 128 KiB as one word, which is what a server makes of a line.
+const LONGEST_LINE: usize = 8000;
+
+/// Keeps a script where its user alone reads it, in memory where there is a place for that: it may have secrets in it.
+const KEEP: &str = "umask 077; d=/dev/shm; [ -w \"$d\" ] || d=${TMPDIR:-/tmp}; \
+                    f=$(mktemp \"$d/pcoder.XXXXXX\") && cat >\"$f\" && printf %s \"$f\"";
 
 /// An output that is kept, within what the call may still move.
 #[derive(Clone)]
@@ -79,6 +89,7 @@ pub(super) async fn run(
     ends: Ends,
 ) -> Result<ExitStatus, Error> {
     let broken = |error: russh::Error| failed(OPERATION, &error);
+    let line = if line.len() > LONGEST_LINE { script(connection, &line).await? } else { line };
     let channel = connection.handle.channel_open_session().await.map_err(broken)?;
     let (mut reader, writer) = channel.split();
     let has_terminal = terminal.is_some();
@@ -96,6 +107,28 @@ pub(super) async fn run(
         status = status => status,
         never = input(&writer, stdin) => match never {},
         never = resizes(&writer, has_terminal) => match never {},
+    }
+}
+
+/// A line that runs one that is too long to be sent as one. It takes it away before anything else.
+async fn script(connection: &Connection, line: &str) -> Result<String, Error> {
+    let broken = |error: russh::Error| failed(OPERATION, &error);
+    let channel = connection.handle.channel_open_session().await.map_err(broken)?;
+    let (mut reader, writer) = channel.split();
+    writer.exec(true, KEEP).await.map_err(broken)?;
+    agreed(&mut reader, "the other side runs no commands").await?;
+    writer.data_bytes(format!("rm -f -- \"$0\"\n{line}\n").into_bytes()).await.map_err(broken)?;
+    writer.eof().await.map_err(broken)?;
+    let (mut name, mut said) = (Vec::new(), Vec::new());
+    let status = output(&mut reader, &mut name, &mut said).await?;
+    match String::from_utf8(name) {
+        Ok(name) if status == ExitStatus::Exited(0) && name.starts_with('/') => Ok(format!("exec sh {}", quote(&name))),
+        _ => {
+            let message = format!("a command line of {} bytes could not be kept there", line.len());
+            Err(Error::new(code::PROCESS, OPERATION, message)
+                .subject(text::for_people(&String::from_utf8_lossy(&said), 400))
+                .hint("it takes `mktemp` and a folder that can be written to on the other side: `/dev/shm` or `/tmp`"))
+        }
     }
 }
 

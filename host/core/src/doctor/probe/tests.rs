@@ -294,7 +294,7 @@ fn only_what_this_pcoder_can_do_is_recommended() {
     let host = |accelerated, qemu, wsl| Host { accelerated, qemu, unusable: false, wsl };
     let mode = |host: &Host, providers: &[&str]| {
         let providers: Vec<String> = providers.iter().map(|&it| it.to_owned()).collect();
-        recommend(host, &providers).0.name
+        recommend(host, &providers).0.name()
     };
     assert_eq!(mode(&host(true, true, true), &["local"]), "host-native");
     assert_eq!(mode(&host(true, true, true), &["local", "qemu", "wsl"]), "linux-portable");

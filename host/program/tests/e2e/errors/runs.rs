@@ -1,6 +1,7 @@
 //! Errors of runs, and of the engines that they need.
 
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::{Told, largest};
 use crate::support::{World, finish};
@@ -12,7 +13,15 @@ fn errors_of_runs() {
     std::fs::write(world.path("project/a file"), "").expect("a file");
     told.fails(&["run", "claude", "--project", "nowhere"]).fails(&["run", "claude", "--project", "a file"]);
     told.fails(&["run", "claude", "--project", "a file/below"]);
+    told.set("PCODER_QEMU", "/nowhere/qemu");
     told.fails(&["run", "claude", "--mode", "linux-portable"]).fails(&["run", "claude", "--mode", "linux-wsl"]);
+    told.set("PCODER_QEMU", &qemu(&world)).note("a QEMU and no image").fails(&[
+        "run",
+        "claude",
+        "--mode",
+        "linux-portable",
+    ]);
+    told.fails(&["run", "claude", "--mode", "linux-portable", "--image", "none"]);
     told.fails(&["run", "claude", "--engine-version", "0.0.1", "--no-install"]);
     told.fails(&["run", "claude", "--", "update"]).fails(&["run", "codex", "--", "update"]);
     let project = world.path("project").join(std::ffi::OsString::from_vec(b"caf\xe9".to_vec()));
@@ -31,6 +40,18 @@ fn errors_of_runs() {
     let command = told.command(&["demo", "--serve", "--port", &port]);
     told.fails_as("demo --serve --port [one that another program has]", command, "");
     told.are("runs");
+}
+
+/// Says that it is a QEMU, and is none.
+fn qemu(world: &World) -> String {
+    let path = world.path("qemu");
+    std::fs::write(
+        &path,
+        "#!/bin/sh\ncase $* in *accel*) echo tcg ;; *) echo 'QEMU emulator version 10.0.2' ;; esac\n",
+    )
+    .expect("a program");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+    path.to_str().expect("Unicode").to_owned()
 }
 
 #[test]
