@@ -52,6 +52,7 @@ pub(crate) struct World {
     engines: Option<OsString>,
     runtime: tokio::runtime::Runtime,
     server: Option<ModelServer>,
+    more: Vec<(&'static str, OsString)>,
 }
 
 impl World {
@@ -82,7 +83,12 @@ impl World {
         let server = runtime.block_on(ModelServer::start(Options::default())).expect("a model server");
         let config = environment::codex_config(&server.openai_url());
         std::fs::write(folder.path().join("codex/config.toml"), config).expect("a configuration");
-        Self { folder, engines, runtime, server: Some(server) }
+        Self { folder, engines, runtime, server: Some(server), more: Vec::new() }
+    }
+
+    /// One more variable of every program.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.more.push((name, value.into()));
     }
 
     pub(crate) fn server(&self) -> &ModelServer {
@@ -125,6 +131,7 @@ impl World {
             environment::codex(OFFLINE_KEY, &self.path("codex")),
         ];
         all.extend(variables.into_iter().flatten().map(|Variable { name, value, .. }| (name.into(), value.into())));
+        all.extend(self.more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         all
     }
 

@@ -15,7 +15,7 @@ mod instances;
 #[cfg(target_os = "linux")]
 mod memory;
 mod runs;
-mod smoke;
+pub(crate) mod smoke;
 mod transfer;
 
 /// Where fakes run.

@@ -12,7 +12,7 @@ use crate::support::{World, finish};
 pub(super) const TOKEN: &str = "sk-ant-oat01-canary-9b2c";
 
 /// A profile that leads the agent to the model server of the test, with a key of its own.
-pub(super) fn profile(world: &World) {
+pub(crate) fn profile(world: &World) {
     let endpoint = world.server().anthropic_url();
     let mut args =
         vec!["profile", "create", "offline", "--tool", "claude", "--key", "env:OFFLINE_KEY", "--endpoint", &endpoint];

@@ -1,0 +1,73 @@
+//! Machines that are killed, and pcoders that are.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use super::Machines;
+use crate::support::{start, until};
+
+impl Machines {
+    fn fork(&self, id: &str) -> String {
+        self.run(&["instance", "fork", id]).printed().trim().to_owned()
+    }
+
+    /// Whether commands run on it.
+    fn answers(&self, id: &str) -> bool {
+        self.run(&["instance", "exec", id, "--", "echo", "ok"]).stdout == "ok\n"
+    }
+
+    /// Waits until the list and the system say the same: who is killed in the middle of something has left the rest of
+    /// it to others, who take a moment.
+    fn the_list_is_true(&self) {
+        until("the list is true", || {
+            let (statuses, qemus) = (self.statuses(), self.qemus());
+            let all_are_known = qemus.keys().all(|id| statuses.contains_key(id));
+            let is_true = |(id, status): (&String, &String)| match status.as_str() {
+                "ready" => qemus.contains_key(id),
+                "stopped" => !qemus.contains_key(id),
+                "booting" | "error" => true,
+                other => panic!("{id} is `{other}`"),
+            };
+            (all_are_known && statuses.iter().all(is_true)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn whatever_is_killed_the_list_tells_the_truth_and_nothing_is_left() {
+    let machines = Machines::new();
+    let (first, second) = (machines.boot(), machines.boot());
+    machines.run(&["instance", "exec", &first, "--shell", "echo mine > marker"]).printed();
+    let forks = [machines.fork(&first), machines.fork(&second)];
+    assert_eq!(machines.statuses().into_values().collect::<Vec<_>>(), ["ready"; 4]);
+    let marker = machines.run(&["instance", "exec", &forks[0], "--", "cat", "marker"]);
+    assert_eq!(marker.printed(), "mine\n");
+
+    let pid = machines.qemus()[&second];
+    kill_process(pid, Signal::KILL).expect("it runs");
+    until("the list says that it stands still", || (machines.statuses()[&second] == "stopped").then_some(()));
+    assert!(machines.answers(&first) && machines.answers(&forks[1]));
+    machines.run(&["instance", "resume", &second]).printed();
+    assert!(machines.answers(&second));
+    machines.run(&["instance", "terminate", &forks[0], &forks[1], &second]).printed();
+    assert_eq!(machines.qemus().into_keys().collect::<Vec<_>>(), [first.clone()]);
+
+    let seed = fastrand::u64(..);
+    eprintln!("the moments are those of {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for what in ["boot", "fork", "boot", "stop", "fork", "boot", "resume", "terminate", "boot", "fork"] {
+        let (args, longest): (&[&str], u64) = match what {
+            "boot" => (&["instance", "boot"], 8_000),
+            "fork" => (&["instance", "fork", &first], 8_000),
+            "terminate" => (&["instance", "terminate", "--all"], 1_000),
+            other => (&["instance", other, &first], 3_000),
+        };
+        let running = start(machines.world.pcoder(args), "");
+        // Not to wait for anything: any moment is as good.
+        std::thread::sleep(Duration::from_millis(random.u64(..longest)));
+        running.kill();
+        machines.the_list_is_true();
+    }
+    machines.terminate_all();
+}

@@ -1,0 +1,93 @@
+//! Agents in virtual machines.
+
+use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
+
+use super::Machines;
+use crate::remote::smoke::profile;
+use crate::support::finish;
+use crate::terminal::Terminal;
+
+impl Machines {
+    /// Profiles that lead both agents to the model server of the test, which is on this host's loopback.
+    fn with_profiles() -> Self {
+        let machines = Self::new();
+        profile(&machines.world);
+        let endpoint = machines.world.server().openai_url();
+        let args = ["profile", "create", "codex", "--tool", "codex", "--key", "env:OFFLINE_KEY"];
+        let args = [&args[..], &["--endpoint", &endpoint, "--model", CODEX_MODEL]].concat();
+        machines.run(&args).printed();
+        machines
+    }
+}
+
+#[test]
+fn claude_works_in_a_virtual_machine_and_its_changes_come_back() {
+    let machines = Machines::with_profiles();
+    let project = machines.world.project("a b/it's");
+    std::fs::write(project.join("notes.txt"), "from here\n").expect("a file");
+    let script =
+        "@sh cat notes.txt > seen.txt; echo more >> notes.txt; id -un > who.txt; uname -n >> who.txt\n@say done";
+    let args = ["run", "claude", "--mode", "linux-portable", "--profile", "offline", "--project", "a b/it's", "--"];
+    let args = [&args[..], &["--dangerously-skip-permissions", "-p", script]].concat();
+    let outcome = machines.run(&args);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "done\n"), "{outcome:#?}");
+    let read = |name: &str| std::fs::read_to_string(project.join(name)).expect("a file");
+    assert_eq!((read("seen.txt"), read("notes.txt")), ("from here\n".to_owned(), "from here\nmore\n".to_owned()));
+    let who = read("who.txt");
+    assert!(who.starts_with("pcoder\n") && who.lines().count() == 2, "{who}");
+    // What is wrong there is the agent's own exit code here.
+    let outcome = machines.run(&[&args[..9], &["--no-such-option"]].concat());
+    assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+    machines.terminate_all();
+}
+
+#[test]
+fn codex_works_in_a_virtual_machine_and_its_changes_come_back() {
+    let machines = Machines::with_profiles();
+    let project = machines.world.project("p");
+    let args = ["run", "codex", "--mode", "linux-portable", "--profile", "codex", "--project", "p", "--", "exec"];
+    let more = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"];
+    let mut command = machines.world.pcoder(&[&args[..], &more].concat());
+    command.env("OFFLINE_KEY", OFFLINE_KEY);
+    let outcome = finish(command, "@sh echo from codex > made.txt\n@say done");
+    assert_eq!((outcome.code, outcome.stdout.trim()), (Some(0), "done"), "{outcome:#?}");
+    assert_eq!(std::fs::read_to_string(project.join("made.txt")).expect("a file"), "from codex\n");
+    machines.terminate_all();
+}
+
+#[test]
+fn claude_talks_in_the_users_terminal_from_a_virtual_machine() {
+    let machines = Machines::with_profiles();
+    machines.world.project("p");
+    let run = |more: &[&str], rest: &[&str]| {
+        let args = ["run", "claude", "--mode", "linux-portable", "--profile", "offline", "--project", "p"];
+        [&args[..], more, &["--"], rest].concat().iter().map(|&it| it.to_owned()).collect::<Vec<_>>()
+    };
+    // Its first start, where nobody has to answer what it asks then.
+    let first = run(&["--keep"], &["--dangerously-skip-permissions", "-p", "@say first"]);
+    let outcome = machines.run(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "first\n"), "{outcome:#?}");
+    let id = machines.statuses().into_keys().next().expect("it was kept");
+    let key = &OFFLINE_KEY[OFFLINE_KEY.len() - 20..];
+    let answers = serde_json::json!({
+        "hasCompletedOnboarding": true,
+        "theme": "dark",
+        "customApiKeyResponses": { "approved": [key], "rejected": [] },
+        "projects": { "/home/pcoder/projects/p": { "hasTrustDialogAccepted": true } },
+    });
+    std::fs::write(machines.world.path("project/claude.json"), answers.to_string()).expect("a file");
+    machines.run(&["instance", "cp", "claude.json", &format!("{id}:~/.claude.json")]).printed();
+
+    let args = run(&["--instance", &id], &[]);
+    let mut terminal = Terminal::start(&machines.world, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    terminal.wait_for_text("Claude Code v");
+    terminal.press("@say typed and answered");
+    terminal.wait_for_text("@say typed and answered");
+    terminal.press("\r");
+    terminal.wait_for_text("● typed and answered");
+    terminal.press("\x03");
+    terminal.wait_for_text("Press Ctrl-C again to exit");
+    terminal.press("\x03");
+    assert_eq!(terminal.finish(), 0, "the agent's exit code");
+    machines.terminate_all();
+}
