@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pcoder_core::engine_store::Platform;
 
 mod account;
 mod bundle;
@@ -344,7 +345,7 @@ pub(crate) struct Doctor {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Engine {
     /// List engines and what is installed
-    List(Json),
+    List(EngineList),
     /// Download, verify and install engines
     Install(EngineInstall),
     /// Write installed engines to files, for a machine without a network
@@ -362,7 +363,8 @@ pub(crate) enum Engine {
 impl Engine {
     fn json(&self) -> bool {
         match self {
-            Self::List(it) | Self::Prune(it) => it.json,
+            Self::List(it) => it.json.json,
+            Self::Prune(it) => it.json,
             Self::Install(it) => it.json.json,
             Self::Export(it) => it.json.json,
             Self::Import(it) => it.json.json,
@@ -378,6 +380,9 @@ pub(crate) struct EngineInstall {
     /// Another version than the default one
     #[arg(long)]
     pub(crate) version: Option<String>,
+    /// For another platform than this machine's, as `linux-x64`: for virtual machines
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
     /// Another npm registry than npm's configuration names
     #[arg(long, value_name = "URL")]
     pub(crate) registry: Option<String>,
@@ -395,12 +400,24 @@ pub(crate) struct EngineInstall {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EngineList {
+    /// For another platform than this machine's, as `linux-x64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EngineNamed {
     /// The engine
     pub(crate) name: String,
     /// Another version than the default one
     #[arg(long)]
     pub(crate) version: Option<String>,
+    /// For another platform than this machine's, as `linux-x64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) json: Json,
 }

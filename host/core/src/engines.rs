@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pcoder_engines::{
     Condition, Environment, Exported, Hold, ImportOptions, InstallOptions, InstalledEngine, NetworkConfig, NpmPlaces,
-    Progress, Source, Store,
+    Platform, Progress, Source, Store,
 };
 use pcoder_runtime::contract::agent::Engine;
 use pcoder_runtime::error::code;
@@ -23,6 +23,8 @@ pub struct Installing {
     pub online: bool,
     /// A tarball that is here already.
     pub from: Option<std::path::PathBuf>,
+    /// Another platform than this machine's: for what a virtual machine runs.
+    pub platform: Option<Platform>,
     /// Install it again, also when it is there and whole.
     pub force: bool,
     /// Who is told.
@@ -53,7 +55,7 @@ impl Pcoder {
     /// # Errors
     /// The store's.
     pub async fn install(&self, name: &str, version: Option<&str>, how: &Installing) -> Result<InstalledEngine, Error> {
-        let store = self.store()?;
+        let store = self.store_for(how.platform)?;
         let source = match (&how.from, how.online) {
             (Some(file), _) => Source::File(file.clone()),
             (None, false) => Source::Offline,

@@ -74,6 +74,11 @@ impl Provider<'_> {
         Self { cancel, ..self.clone() }
     }
 
+    /// What ends its calls.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
     fn context(&self) -> CallContext {
         CallContext { cancel: Some(self.cancel.clone()), ..self.surroundings.context(Carried::default()) }
     }

@@ -159,6 +159,11 @@ impl Layout {
         self.data.join("images")
     }
 
+    /// Engines as disks for virtual machines, a file each.
+    pub fn engine_disks(&self) -> PathBuf {
+        self.data.join("engine-disks")
+    }
+
     /// What belongs to virtual machines: pcoder's own QEMU is in there.
     pub fn machine(&self) -> PathBuf {
         self.data.join("machine")
@@ -315,7 +320,11 @@ mod tests {
         let portable = Layout::of_portable(folder.path(), &run).expect("a layout");
         let facts = portable.machine_facts(&run);
         assert!(facts.starts_with("/run/user/1000/pcoder"), "{}", facts.display());
-        assert!(portable.images().starts_with(folder.path()) && portable.machine().starts_with(folder.path()));
+        assert!(
+            portable.images().starts_with(folder.path())
+                && portable.engine_disks().starts_with(folder.path())
+                && portable.machine().starts_with(folder.path())
+        );
         let fixed = Layout { portable: false, ..portable };
         assert_eq!(fixed.machine_facts(&run), fixed.data.join("machine").join("host"));
     }

@@ -12,6 +12,7 @@ pub mod bundle;
 mod capture;
 pub mod demo;
 pub mod doctor;
+mod engine_disks;
 mod engines;
 mod errors;
 pub mod grants;
@@ -37,6 +38,7 @@ mod target;
 
 pub use audit_log::from_audit;
 pub use capture::{Captured, Feed, Kept};
+pub use engine_disks::MissingForGuest;
 pub use engines::Installing;
 pub use errors::{from_engines, from_vm};
 pub use layout::Layout;

@@ -437,6 +437,7 @@ impl Pcoder {
         let mut roots = HashMap::from([("state".to_owned(), self.layout.plugin_state(name))]);
         // What every plugin finds in the same place that asks for it.
         roots.insert("images".to_owned(), self.layout.images());
+        roots.insert("engines".to_owned(), self.layout.engine_disks());
         roots.insert(HOST_ROOT.to_owned(), self.layout.machine_facts(&self.surroundings));
         // Only a plugin that asks for a folder of its user's choice needs to know where that is.
         if !plugin.manifest().capabilities.files.is_empty()

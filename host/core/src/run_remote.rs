@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
+use crate::engine_disks::ForGuest;
 use crate::instances::{As, Provider, exit_code};
 use crate::names::loopback_port;
 use crate::private_tmp::PrivateTmp;
@@ -58,6 +59,8 @@ pub struct RemoteOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Note<'a> {
+    /// The disk with engines is written.
+    Engines(EnginesWritten),
     /// An instance is being booted, or resumed.
     Booting,
     /// It is ready.
@@ -74,6 +77,15 @@ pub enum Note<'a> {
     Left(&'a str),
 }
 
+/// How far the disk with engines is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnginesWritten {
+    /// What is on it.
+    pub done: u64,
+    /// What will be.
+    pub total: u64,
+}
+
 /// Who watches.
 pub type Watcher = Arc<dyn Fn(Note<'_>) + Send + std::marker::Sync>;
 
@@ -83,6 +95,8 @@ pub struct RemoteRun<'a> {
     agent: Plugin,
     info: AgentInfo,
     provider: Provider<'a>,
+    /// What its machine is to have, where that is brought there as a disk.
+    engines: Option<ForGuest>,
     project: PathBuf,
     request: RunRequest,
     options: RemoteOptions,
@@ -116,15 +130,20 @@ impl Pcoder {
                 .subject(text::for_people(&request.provider, 80))
                 .hint(format!("leave `{flag}` out, or use `--provider local`")))
         };
-        if request.version.is_some() {
-            return only_here("the choice of an engine's version", "--engine-version");
-        }
         if request.private_tmp == PrivateTmp::Required {
             return only_here("a `/tmp` of its own", "--private-tmp");
         }
         let agent = self.plugin(Kind::Agent, &request.tool).await?;
         let info = agent.agent()?.info(self.context(&agent)).await?;
         let provider = self.provider(&request.provider, CancellationToken::new()).await?;
+        // An instance that is there keeps what it was booted with.
+        let engines = match &options.instance {
+            None => self.for_guest(&provider, &request.tool, request.version.as_deref()).await?,
+            Some(_) => None,
+        };
+        if request.version.is_some() && engines.is_none() {
+            return only_here("the choice of an engine's version", "--engine-version");
+        }
         let profile = match &request.profile {
             Some(name) => Some(self.profile_for(name, &request.tool)?),
             None => None,
@@ -132,7 +151,8 @@ impl Pcoder {
         let account = self.account(&request.tool, profile.as_ref())?;
         let identity = self.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();
-        Ok(RemoteRun { pcoder: self, agent, info, provider, project, request, options, identity, limits, watcher })
+        let pcoder = self;
+        Ok(RemoteRun { pcoder, agent, info, provider, engines, project, request, options, identity, limits, watcher })
     }
 }
 
@@ -161,10 +181,9 @@ impl RemoteRun<'_> {
     /// The plugins', those of the sync, `cancelled`. An instance that was booted for the run is ended, unless the
     /// agent's changes could not be brought back: then the error names it.
     pub async fn run(&self, stdio: Stdio, control: &Control) -> Result<ExitStatus, Error> {
-        (self.watcher)(Note::Booting);
         // Until the tool runs the whole run can be cancelled; then only the tool, and what it did is brought back.
         let early = self.provider.until(control.cancel.clone());
-        let (instance, ours) = self.instance(&early).await?;
+        let (instance, ours) = self.instance(&early, control).await?;
         (self.watcher)(Note::Ready(&instance.id));
         let sync = match folder(&early, &instance, &self.project).await {
             Ok((home, folder)) => Ok((home, self.sync(&instance.id, &folder), folder)),
@@ -207,10 +226,19 @@ impl RemoteRun<'_> {
     }
 
     /// The instance, and whether it was booted for this run.
-    async fn instance(&self, provider: &Provider<'_>) -> Result<(Instance, bool), Error> {
+    async fn instance(&self, provider: &Provider<'_>, control: &Control) -> Result<(Instance, bool), Error> {
         let Some(id) = &self.options.instance else {
-            return Ok((provider.boot(&self.options.boot).await?, true));
+            let mut boot = self.options.boot.clone();
+            let watched = Arc::new(Watched(Arc::clone(&self.watcher)));
+            // Kept until the instance names it.
+            let _disk = match &self.engines {
+                Some(wanted) => self.pcoder.with_engines(wanted, &mut boot, watched, control.cancel.clone()).await?,
+                None => None,
+            };
+            (self.watcher)(Note::Booting);
+            return Ok((provider.boot(&boot).await?, true));
         };
+        (self.watcher)(Note::Booting);
         let instance = provider.get(id).await?;
         match instance.status.as_str() {
             "stopped" => Ok((provider.resume(id).await?, false)),
@@ -308,6 +336,15 @@ fn ways_back(identity: &SessionIdentity) -> Vec<Back> {
     ports.sort_unstable();
     ports.dedup();
     ports.into_iter().map(|port| Back { port, to: port }).collect()
+}
+
+/// Hands the progress of a disk with engines on to those who watch a run.
+struct Watched(Watcher);
+
+impl pcoder_engines::Progress for Watched {
+    fn bytes(&self, done: u64, total: u64) {
+        (self.0)(Note::Engines(EnginesWritten { done, total }));
+    }
 }
 
 /// The home and the project's folder there.

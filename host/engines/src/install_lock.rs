@@ -83,18 +83,19 @@ impl InstallLock {
             .ok_or_else(|| Error::Locked { subject: subject.to_owned(), holder: holder(locks, key) })
     }
 
-    /// Waits for the lock, and says for whom. Ends early when `done` says that there is nothing left to do.
+    /// Waits for the lock, and says for whom. Ends early when `done` says that there is nothing left to do. `doing` is a
+    /// verb, as in `installing`.
     pub(crate) async fn wait<T>(
         locks: &Path,
         key: &str,
-        subject: &str,
+        (doing, subject): (&str, &str),
         progress: &dyn Progress,
         cancel: &CancellationToken,
         done: impl Fn() -> Result<Option<T>>,
     ) -> Result<Waited<T>> {
         let mut said = String::new();
         loop {
-            if let Some(lock) = Self::try_take(locks, key, &format!("installing {subject}"))? {
+            if let Some(lock) = Self::try_take(locks, key, &format!("{doing} {subject}"))? {
                 return Ok(Waited::Lock(lock));
             }
             let message = format!("waiting for {}", holder(locks, key));

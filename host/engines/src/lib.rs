@@ -14,6 +14,7 @@
 
 mod archive;
 mod copy;
+mod disk;
 mod download;
 mod error;
 #[cfg(test)]
@@ -51,6 +52,7 @@ mod tree;
 mod verify;
 mod writer;
 
+pub use disk::{DiskEngine, Disks, DisksPruned, EnginesDisk};
 pub use error::{Error, Result, free_space};
 pub use export::Exported;
 pub use fetch::fetch;

@@ -157,6 +157,8 @@ pub struct Locked<'a> {
     pub default: bool,
     /// The platform that it is for, or `any`.
     pub platform: &'static str,
+    /// Its platform, where that is not the machine's own.
+    pub foreign: Option<Platform>,
     /// The version's entry.
     pub entry: &'a EngineVersion,
     /// The build's entry.
@@ -182,7 +184,9 @@ impl Locked<'_> {
     /// The command that installs it, as short as it can be, in backticks as every hint has it.
     pub fn install_hint(&self) -> String {
         let version = if self.default { String::new() } else { format!(" --version {}", self.version) };
-        format!("`pcoder engine install {}{version}`", self.name)
+        let foreign = self.foreign.filter(|_| self.platform != "any");
+        let platform = foreign.map(|it| format!(" --platform {it}")).unwrap_or_default();
+        format!("`pcoder engine install {}{version}{platform}`", self.name)
     }
 
     /// Whether the entry point is a program of its own, and not a script for another engine.
@@ -278,7 +282,7 @@ impl EnginesLock {
                 }
             },
         };
-        Ok(Locked { name, version, default: *version == engine.default, platform, entry, build })
+        Ok(Locked { name, version, default: *version == engine.default, platform, foreign: None, entry, build })
     }
 
     /// What serde cannot say: names that are safe as folder names, defaults that exist, entry points with a package.

@@ -102,7 +102,8 @@ impl Place<'_> {
         };
         // What another one installed meanwhile will do, unless it shall be installed again whatever is there.
         let done = || if self.force { Ok(None) } else { installed() };
-        let waited = InstallLock::wait(&self.inner.locks, &key, &subject, progress.as_ref(), self.cancel, done).await?;
+        let what = ("installing", subject.as_str());
+        let waited = InstallLock::wait(&self.inner.locks, &key, what, progress.as_ref(), self.cancel, done).await?;
         let lock = match waited {
             Waited::Done(engine) => return Ok(engine),
             Waited::Lock(lock) => lock,

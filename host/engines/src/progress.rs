@@ -1,4 +1,4 @@
-//! How an installation, an import or an export tells what it is doing. Drawing it is the caller's affair.
+//! How an installation, an import, an export or a disk in the making tells what it is doing. Drawing it is the caller's affair.
 
 /// What an installation is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Phase {
     Exporting,
     /// Files are read, compared and written into another store.
     Copying,
+    /// Files are read, compared and written to a disk for virtual machines.
+    Writing,
     /// Bytes that are here and right are decompressed.
     Unpacking,
     /// All bytes are there and right; permissions, ledger, flush to the disk.
@@ -31,6 +33,7 @@ impl Phase {
             Self::Importing => "importing",
             Self::Exporting => "exporting",
             Self::Copying => "copying",
+            Self::Writing => "writing",
             Self::Unpacking => "unpacking",
             Self::Finishing => "finishing",
             Self::Checking => "checking",
@@ -44,8 +47,8 @@ pub trait Progress: Send + Sync {
     fn phase(&self, phase: Phase) {
         let _ = phase;
     }
-    /// `done` of `total` bytes are through: of the download, of the file that is imported, of the files that are exported or
-    /// copied. `done` falls when a download starts again.
+    /// `done` of `total` bytes are through: of the download, of the file that is imported, of the files that are exported,
+    /// copied or written to a disk. `done` falls when a download starts again.
     fn bytes(&self, done: u64, total: u64) {
         let _ = (done, total);
     }

@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) locks: PathBuf,
     pub(crate) lock: EnginesLock,
     pub(crate) platform: Platform,
+    /// It is not the machine's own.
+    pub(crate) foreign: bool,
 }
 
 /// An engine that is there.
@@ -106,7 +108,7 @@ impl Store {
     /// A store in `root`, which is created when something is installed.
     pub fn new(root: PathBuf, lock: EnginesLock, platform: Platform) -> Self {
         let locks = root.join("locks");
-        Self { inner: Arc::new(Inner { root, locks, lock, platform }) }
+        Self { inner: Arc::new(Inner { root, locks, lock, platform, foreign: false }) }
     }
 
     /// The same store with its locks elsewhere, for a file system that has none.
@@ -119,6 +121,7 @@ impl Store {
                 locks,
                 lock: inner.lock.clone(),
                 platform: inner.platform,
+                foreign: inner.foreign,
             }),
         }
     }
@@ -128,12 +131,21 @@ impl Store {
     pub fn for_platform(&self, platform: Platform) -> Self {
         let inner = &self.inner;
         let (root, locks, lock) = (inner.root.clone(), inner.locks.clone(), inner.lock.clone());
-        Self { inner: Arc::new(Inner { root, locks, lock, platform }) }
+        let foreign = if platform == inner.platform { inner.foreign } else { !inner.foreign };
+        Self { inner: Arc::new(Inner { root, locks, lock, platform, foreign }) }
     }
 
     /// The lock file that it works by.
     pub fn lock(&self) -> &EnginesLock {
         &self.inner.lock
+    }
+
+    /// The command that installs an engine, in backticks as every hint has it.
+    ///
+    /// # Errors
+    /// There is no such engine or version, or not for this platform.
+    pub fn install_hint(&self, name: &str, version: Option<&str>) -> Result<String> {
+        Ok(self.inner.lookup(name, version)?.install_hint())
     }
 
     /// The platform that it installs for.
@@ -271,7 +283,8 @@ pub(crate) struct Found {
 
 impl Inner {
     pub(crate) fn lookup(&self, name: &str, version: Option<&str>) -> Result<Locked<'_>> {
-        self.lock.lookup(name, version, self.platform)
+        let locked = self.lock.lookup(name, version, self.platform)?;
+        Ok(Locked { foreign: self.foreign.then_some(self.platform), ..locked })
     }
 
     pub(crate) fn engines(&self) -> PathBuf {

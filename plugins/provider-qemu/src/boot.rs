@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, Setting, WriteOptions, code, text};
+use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, WriteOptions, code, text};
 use serde_json::json;
 
 use crate::console;
 use crate::disk;
+use crate::engines;
 use crate::exec::KEY;
 use crate::facts::Facts;
 use crate::image::Image;
@@ -72,6 +73,7 @@ impl Boot<'_> {
     /// nobody's.
     pub(crate) fn run(&self, record: &mut Record, fresh: bool) -> Result<()> {
         let store = self.store;
+        engines::look(store, record)?;
         self.write_seed(record)?;
         let memory = Memory::read(store);
         let wanted = record.wanted.as_deref().and_then(Accelerator::of);
@@ -123,8 +125,7 @@ impl Boot<'_> {
         let host = self.store.host;
         let credential = host.secrets().get(KEY)?;
         let key = host.ssh().public_key(&credential)?;
-        let environment: Vec<Setting> =
-            record.environment.iter().map(|(name, value)| Setting::new(name, value)).collect();
+        let environment = engines::environment(record);
         let seed = Seed { instance: &record.id, host_name: record.host_name(), key: &key, environment: &environment };
         let path = format!("{}/seed.img", folder(&record.id));
         host.files().write_atomic(ROOT, &path, &seed.disk(self.store.operation)?, WriteOptions::plain())

@@ -83,7 +83,7 @@ fn fits(template: &str, text: &str) -> bool {
     let holds = |it: char| match gap {
         "number" => it.is_ascii_digit(),
         "name" => plain(it),
-        "path" | "images:path" => plain(it) || "./".contains(it),
+        "path" | "images:path" | "engines:path" => plain(it) || "./".contains(it),
         "line" => (it.is_ascii_graphic() || it == ' ') && !"'\"\\`".contains(it),
         other => panic!("there is no `<{other}>`"),
     };

@@ -95,7 +95,7 @@ impl Image {
 }
 
 /// Whether a text is the name of one file, of what a grant's `<images:path>` takes.
-fn is_file_name(text: &str) -> bool {
+pub(crate) fn is_file_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     !text.is_empty() && text.len() <= 100 && !text.starts_with(['.', '-']) && text.bytes().all(plain)
 }

@@ -15,6 +15,7 @@ mod boot;
 mod console;
 mod copy;
 mod disk;
+mod engines;
 mod exec;
 mod facts;
 #[cfg(test)]

@@ -143,15 +143,21 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
     add("-kernel", image.kernel());
     add("-initrd", image.initrd());
     add("-append", cmdline.trim().to_owned());
-    add("-blockdev", base(&image.root()));
+    add("-blockdev", raw("base", &image.root()));
     let mut below = "base".to_owned();
     for (depth, layer) in record.layers.iter().enumerate().rev() {
         add("-blockdev", node(layer, &below, depth > 0));
         below.clone_from(layer);
     }
-    add("-blockdev", seed(&format!("instances/{id}/seed.img")));
+    add("-blockdev", raw("seed", &format!("instances/{id}/seed.img")));
+    if let Some(file) = &record.engines {
+        add("-blockdev", raw("engines", file));
+    }
     add("-device", format!("virtio-blk-pci,id=root,drive={below},serial=pcoder-root"));
     add("-device", "virtio-blk-pci,drive=seed,serial=CIDATA".to_owned());
+    if record.engines.is_some() {
+        add("-device", "virtio-blk-pci,drive=engines,serial=PCODER-ENGINES".to_owned());
+    }
     add("-netdev", format!("user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:0-:22"));
     add("-device", "virtio-net-pci,netdev=net,romfile=".to_owned());
     add("-device", "virtio-serial-pci".to_owned());
@@ -176,14 +182,10 @@ pub(crate) fn maker(file: &str) -> Vec<String> {
 /// What of the system's calls a QEMU never needs: other programs, more rights.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-fn base(root: &str) -> String {
-    let file = json!({ "driver": "file", "filename": root, "read-only": true });
-    json!({ "driver": "raw", "node-name": "base", "read-only": true, "file": file }).to_string()
-}
-
-fn seed(path: &str) -> String {
+/// A disk that is only read.
+fn raw(name: &str, path: &str) -> String {
     let file = json!({ "driver": "file", "filename": path, "read-only": true });
-    json!({ "driver": "raw", "node-name": "seed", "read-only": true, "file": file }).to_string()
+    json!({ "driver": "raw", "node-name": name, "read-only": true, "file": file }).to_string()
 }
 
 /// A layer. What is below it is said here, so that nothing in the file itself is believed.
@@ -255,6 +257,7 @@ mod tests {
             all.push(made(arch, Accelerator::Tcg, [10, 0, 2], |record| {
                 record.layers.push("l000000000000000b".to_owned());
                 record.network = Network::None;
+                record.engines = Some("linux-x64-0a.squashfs".to_owned());
             }));
             let asked = Service::of(Architecture::of(arch).unwrap().program);
             for arguments in &all {
@@ -273,6 +276,15 @@ mod tests {
         let disks: Vec<&str> = text.lines().filter(|it| it.contains("qcow2") || it.contains("drive=")).collect();
         insta::assert_snapshot!(disks.join("\n"));
         assert!(text.contains("restrict=on"));
+    }
+
+    #[test]
+    fn engines_are_a_disk_that_is_only_read() {
+        let text = lines(&made("aarch64", Accelerator::Tcg, [10, 0, 2], |record| {
+            record.engines = Some("linux-arm64-0a.squashfs".to_owned());
+        }));
+        let disk: Vec<&str> = text.lines().filter(|it| it.contains("engines") || it.contains("ENGINES")).collect();
+        insta::assert_snapshot!(disk.join("\n"));
     }
 
     #[test]

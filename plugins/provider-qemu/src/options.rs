@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{BootOptions, Error, Result, shell};
 
+use crate::engines;
 use crate::facts::Facts;
 use crate::image::Image;
 use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str =
-    "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg, env.NAME and engines";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -33,6 +33,7 @@ pub(crate) struct Plan {
     network: Network,
     wanted: Option<Accelerator>,
     environment: BTreeMap<String, String>,
+    engines: Option<String>,
 }
 
 impl Plan {
@@ -60,6 +61,7 @@ impl Plan {
             network: Network::Full,
             wanted: None,
             environment: BTreeMap::new(),
+            engines: None,
         };
         for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator"] {
             if let Some(value) = setting(name) {
@@ -108,6 +110,7 @@ impl Plan {
                     Error::invalid(OPERATION, message).subject("accelerator")
                 })?);
             }
+            engines::OPTION => self.engines = Some(engines::checked(value, OPERATION)?),
             name => match name.strip_prefix("env.") {
                 Some(variable) => {
                     if !shell::is_name(variable) || value.contains(|it: char| it.is_control()) {
@@ -148,6 +151,7 @@ impl Plan {
             cpus: self.cpus,
             network: self.network,
             environment: self.environment,
+            engines: self.engines,
             wanted: self.wanted.map(|it| it.name().to_owned()),
             accelerator: None,
             tried: Vec::new(),
@@ -203,6 +207,8 @@ mod tests {
             ("env.A=B", "x", code::INVALID),
             ("env.A", "x\ny", code::INVALID),
             ("env.", "x", code::INVALID),
+            ("engines", "../x", code::INVALID),
+            ("engines", "", code::INVALID),
             ("colour", "red", code::INVALID),
         ] {
             assert_eq!(

@@ -87,6 +87,7 @@ pub(crate) fn record(id: &str) -> Record {
         cpus: 2,
         network: Network::Full,
         environment: BTreeMap::new(),
+        engines: None,
         wanted: None,
         accelerator: None,
         tried: Vec::new(),
@@ -166,7 +167,7 @@ impl Qemu {
         for disk in disks {
             let name = disk["node-name"].as_str().unwrap().to_owned();
             let file = disk["file"]["filename"].as_str().or(disk["filename"].as_str()).unwrap().to_owned();
-            if name != "base" && folder.file(&file).is_none() {
+            if name != "base" && name != "engines" && folder.file(&file).is_none() {
                 return self.fail(&format!("Could not open '{file}'"));
             }
             if disk["read-only"] == true {

@@ -70,6 +70,8 @@ pub(crate) struct Record {
     pub(crate) cpus: u32,
     pub(crate) network: Network,
     pub(crate) environment: BTreeMap<String, String>,
+    /// The disk with engines, as the file's name below the root `engines`. It stays what it was at the first boot.
+    pub(crate) engines: Option<String>,
     /// What was asked for, if anything.
     pub(crate) wanted: Option<String>,
     /// What it ran with last.
@@ -180,6 +182,7 @@ impl Record {
         detail("cpus", Some(self.cpus.to_string()));
         detail("disk-gib", Some(self.disk_gib.to_string()));
         detail("network", Some(self.network.name().to_owned()));
+        detail("engines", self.engines.clone());
         if phase == Phase::Ready {
             detail("ssh-port", self.ssh_port.map(|it| it.to_string()));
             for (guest, host) in &self.exposed {

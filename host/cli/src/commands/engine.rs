@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Engine, EngineExport, EngineImport, EngineInstall, EngineNamed, Json};
+use crate::args::{Engine, EngineExport, EngineImport, EngineInstall, EngineList, EngineNamed, Json};
 use crate::output::{GOOD, note, print, print_json, size, table};
 use crate::progress::Bar;
 use crate::signals::cancelled_by_user;
@@ -23,7 +23,7 @@ pub(crate) async fn engine(pcoder: &Pcoder, command: Engine) -> Result<ExitCode,
         Engine::Import(arguments) => import(pcoder, arguments).await,
         Engine::Verify(arguments) => verify(pcoder, &arguments),
         Engine::Remove(arguments) => remove(pcoder, &arguments),
-        Engine::Prune(arguments) => prune(pcoder, &arguments),
+        Engine::Prune(arguments) => prune(pcoder, &arguments).await,
     }
 }
 
@@ -52,8 +52,8 @@ impl From<InstalledEngine> for Installed {
     }
 }
 
-fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
-    let engines = pcoder.store()?.list().map_err(|error| from_engines(&error))?;
+fn list(pcoder: &Pcoder, arguments: &EngineList) -> Result<ExitCode, Error> {
+    let engines = pcoder.store_for(arguments.platform)?.list().map_err(|error| from_engines(&error))?;
     let state = |condition: &Condition| match condition {
         Condition::Installed(_) => "installed".to_owned(),
         Condition::Missing => "not installed".to_owned(),
@@ -61,7 +61,7 @@ fn list(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
         Condition::Unsupported(why) => format!("unsupported: {why}"),
         _ => "superseded".to_owned(),
     };
-    if arguments.json {
+    if arguments.json.json {
         let engines: Vec<_> = engines
             .iter()
             .map(|it| {
@@ -99,6 +99,7 @@ pub(crate) async fn install_one(
         registry: how.registry.clone(),
         online: !how.offline,
         from: how.from.clone(),
+        platform: how.platform,
         force: how.force,
         progress: Arc::clone(&bar) as Arc<dyn Progress>,
         cancel: cancel.clone(),
@@ -110,7 +111,7 @@ pub(crate) async fn install_one(
 
 async fn install(pcoder: &Pcoder, arguments: EngineInstall) -> Result<ExitCode, Error> {
     let cancel = cancelled_by_user();
-    let store = pcoder.store()?;
+    let store = pcoder.store_for(arguments.platform)?;
     let names: Vec<String> = if arguments.names.is_empty() {
         store.lock().engines.keys().cloned().collect()
     } else {
@@ -176,11 +177,11 @@ async fn import(pcoder: &Pcoder, arguments: EngineImport) -> Result<ExitCode, Er
 }
 
 fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
-    let store = pcoder.store()?;
+    let store = pcoder.store_for(arguments.platform)?;
     let report = store.verify(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     let whole = report.problems.is_empty();
-    let locked = store.lock().lookup(&arguments.name, arguments.version.as_deref(), store.platform());
-    let remedy = locked.map_err(|error| from_engines(&error))?.install_hint();
+    let remedy = store.install_hint(&arguments.name, arguments.version.as_deref());
+    let remedy = remedy.map_err(|error| from_engines(&error))?;
     if arguments.json.json {
         let problems: Vec<_> =
             report.problems.iter().map(|it| json!({ "path": it.path, "problem": it.kind.words() })).collect();
@@ -201,7 +202,7 @@ fn verify(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
 }
 
 fn remove(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
-    let store = pcoder.store()?;
+    let store = pcoder.store_for(arguments.platform)?;
     let removed = store.remove(&arguments.name, arguments.version.as_deref()).map_err(|error| from_engines(&error))?;
     if arguments.json.json {
         print_json(&json!({ "name": arguments.name, "removed": removed }))?;
@@ -213,8 +214,12 @@ fn remove(pcoder: &Pcoder, arguments: &EngineNamed) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prune(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
-    let pruned = pcoder.store()?.prune(&[]).map_err(|error| from_engines(&error))?;
+async fn prune(pcoder: &Pcoder, arguments: &Json) -> Result<ExitCode, Error> {
+    let mut pruned = pcoder.store()?.prune(&[]).map_err(|error| from_engines(&error))?;
+    let disks = pcoder.prune_engine_disks().await?;
+    pruned.removed.extend(disks.removed);
+    pruned.in_use.extend(disks.in_use);
+    pruned.freed_bytes += disks.freed_bytes;
     if arguments.json {
         print_json(&json!({
             "removed": pruned.removed, "in_use": pruned.in_use, "freed_bytes": pruned.freed_bytes,

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use pcoder_core::engine_store::Platform;
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::ExitStatus;
 use pcoder_core::runtime::error::code;
@@ -34,7 +35,14 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
         args: arguments.args,
         private_tmp: arguments.private_tmp,
     })?;
+    // A script gets an error and the command that mends it; a person sees the download and may stop it.
+    let never = pcoder.settings(request.project.as_deref())?.get("install", None)?.value.as_deref() == Some("never");
+    let may_install = !never && !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
     if !pcoder.runs_here(&request.provider).await? {
+        // An instance that is there keeps what it was booted with.
+        if may_install && arguments.away.instance.is_none() {
+            install_for_guest(pcoder, &request).await?;
+        }
         return super::run_remote::run(pcoder, request, arguments.away, arguments.json).await;
     }
     if arguments.away.is_said() {
@@ -43,9 +51,6 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
             .subject(&request.provider)
             .hint("leave it out, or name another provider: `--provider NAME`"));
     }
-    // A script gets an error and the command that mends it; a person sees the download and may stop it.
-    let never = pcoder.settings(request.project.as_deref())?.get("install", None)?.value.as_deref() == Some("never");
-    let may_install = !never && !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
     let prepared = async {
         if may_install {
             install_missing(pcoder, &request, false, false).await?;
@@ -69,11 +74,27 @@ pub(crate) async fn install_missing(
     acp: bool,
     quiet: bool,
 ) -> Result<usize, Error> {
-    let missing = pcoder.missing_engines(request, acp).await?;
+    install_all(pcoder, pcoder.missing_engines(request, acp).await?, None, quiet).await
+}
+
+/// The same for what the request's provider puts into its machines.
+pub(super) async fn install_for_guest(pcoder: &Pcoder, request: &RunRequest) -> Result<usize, Error> {
+    match pcoder.missing_for_guest(request).await? {
+        Some(missing) => install_all(pcoder, missing.engines, Some(missing.platform), false).await,
+        None => Ok(0),
+    }
+}
+
+async fn install_all(
+    pcoder: &Pcoder,
+    missing: Vec<(String, Option<String>)>,
+    platform: Option<Platform>,
+    quiet: bool,
+) -> Result<usize, Error> {
     if missing.is_empty() {
         return Ok(0);
     }
-    let store = pcoder.store()?;
+    let store = pcoder.store_for(platform)?;
     let bytes: u64 = store
         .list()
         .map_err(|error| pcoder_core::from_engines(&error))?
@@ -87,12 +108,14 @@ pub(crate) async fn install_missing(
         .sum();
     let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
     if !quiet {
-        note(&format!("Downloading {} ({}), once. Ctrl-C stops it.", names.join(", "), size(bytes)));
+        let platform = platform.map(|it| format!(" for {it}")).unwrap_or_default();
+        note(&format!("Downloading {}{platform} ({}), once. Ctrl-C stops it.", names.join(", "), size(bytes)));
     }
     let cancel = signals::cancelled_by_user();
     let how = EngineInstall {
         names: Vec::new(),
         version: None,
+        platform,
         registry: None,
         force: false,
         offline: false,

@@ -71,11 +71,15 @@ struct Shown {
 impl Told {
     fn hear(&self, told: &Note<'_>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Note::Syncing(progress) = told {
+        let progress = match told {
+            Note::Syncing(it) if it.stage == Stage::Packing => Some(("packing the project", it.done, it.total)),
+            Note::Syncing(it) => Some(("unpacking its changes", it.done, it.total)),
+            Note::Engines(it) => Some(("writing the machines' engines", it.done, it.total)),
+            _ => None,
+        };
+        if let Some((word, done, total)) = progress {
             use pcoder_core::engine_store::Progress as _;
-            let word = if progress.stage == Stage::Packing { "packing the project" } else { "unpacking its changes" };
-            let bar = shown.bar.get_or_insert_with(|| Bar::new(word, self.quiet));
-            bar.bytes(progress.done, progress.total);
+            shown.bar.get_or_insert_with(|| Bar::new(word, self.quiet)).bytes(done, total);
             return;
         }
         if let Some(bar) = shown.bar.take() {

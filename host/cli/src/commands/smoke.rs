@@ -20,7 +20,7 @@ pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode,
     let credentials = arguments.credentials.iter().map(|it| it.parse()).collect::<Result<Vec<CredentialName>, _>>()?;
     let purpose = [("purpose".to_owned(), "smoke".into())].into_iter().collect();
     let options = SmokeOptions {
-        boot: BootRequest { boot, credentials, machine_info: purpose },
+        boot: BootRequest { boot, tool: Some(arguments.tool.clone()), credentials, machine_info: purpose },
         session: SessionRequest {
             tool: arguments.tool,
             profile: arguments.profile,

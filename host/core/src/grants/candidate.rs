@@ -22,7 +22,7 @@ use crate::layout::absolute;
 const OPERATION: &str = "plugin.add";
 
 /// Roots that need no folder of the user's choice.
-const OWN_ROOTS: [&str; 5] = ["state", "project", "called", "images", "host"];
+const OWN_ROOTS: [&str; 6] = ["state", "project", "called", "images", "engines", "host"];
 
 /// What somebody is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

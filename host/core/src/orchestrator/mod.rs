@@ -36,6 +36,8 @@ const MACHINE_INFO_MODE: u32 = 0o640;
 pub struct BootRequest {
     /// What is booted.
     pub boot: BootOptions,
+    /// The agent that it is for, whose engines come along where the provider takes them as a disk.
+    pub tool: Option<String>,
     /// Credentials, in this order.
     pub credentials: Vec<CredentialName>,
     /// What `.machine.json` says besides when it was made.
@@ -117,7 +119,7 @@ impl Orchestrator<'_> {
         const OPERATION: &str = "orchestrator.boot-and-prepare";
         let (provider, image) = (self.provider.name().to_owned(), request.boot.image.clone());
         self.record(Event::BootStarted { provider, image })?;
-        let instance = match self.provider.boot(&request.boot).await {
+        let instance = match self.boot(request).await {
             Ok(instance) => instance,
             Err(error) => {
                 self.record(Event::BootFailed { instance: None, error: error.clone() })?;
@@ -142,6 +144,23 @@ impl Orchestrator<'_> {
                 )))
             }
         }
+    }
+
+    async fn boot(&self, request: &BootRequest) -> Result<Instance, Error> {
+        let wanted = match &request.tool {
+            Some(tool) => self.pcoder.for_guest(&self.provider, tool, None).await?,
+            None => None,
+        };
+        let mut boot = request.boot.clone();
+        // Kept until the instance names it.
+        let _disk = match &wanted {
+            Some(wanted) => {
+                let silent = Arc::new(pcoder_engines::Silent);
+                self.pcoder.with_engines(wanted, &mut boot, silent, self.provider.cancel().clone()).await?
+            }
+            None => None,
+        };
+        self.provider.boot(&boot).await
     }
 
     async fn prepare(&self, instance: &Instance, request: &BootRequest) -> Result<PreparedInstance, Error> {

@@ -9,6 +9,7 @@
 )]
 
 mod child;
+mod disk;
 mod faults;
 mod hostile;
 mod install;
