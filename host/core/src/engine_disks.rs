@@ -15,9 +15,9 @@ use pcoder_runtime::error::code;
 use pcoder_runtime::manifest::Kind;
 use tokio_util::sync::CancellationToken;
 
+use crate::Pcoder;
 use crate::errors::from_engines;
 use crate::instances::Provider;
-use crate::{Pcoder, RunRequest};
 
 /// What a provider can do whose machines take a disk with engines.
 const FEATURE: &str = "engines-disk";
@@ -58,16 +58,19 @@ impl Pcoder {
         Disks::new(self.layout().engine_disks(), self.layout().locks.clone())
     }
 
-    /// The engines that a machine of the request's provider would need and that would still have to be installed. None
-    /// where that provider takes no disk: then they are what the machine has.
+    /// The engines that a new machine of a provider would need for a tool, `version` being that of its first one, and that
+    /// would still have to be installed. None where that provider takes no disk: then they are what the machine has.
     ///
     /// # Errors
     /// `not-found` for an unknown tool or provider; those of the store.
-    pub async fn missing_for_guest(&self, request: &RunRequest) -> Result<Option<MissingForGuest>, Error> {
-        let provider = self.provider(&request.provider, CancellationToken::new()).await?;
-        let Some(wanted) = self.for_guest(&provider, &request.tool, request.version.as_deref()).await? else {
-            return Ok(None);
-        };
+    pub async fn missing_for_guest(
+        &self,
+        provider: &str,
+        tool: &str,
+        version: Option<&str>,
+    ) -> Result<Option<MissingForGuest>, Error> {
+        let provider = self.provider(provider, CancellationToken::new()).await?;
+        let Some(wanted) = self.for_guest(&provider, tool, version).await? else { return Ok(None) };
         let failed = |error: pcoder_engines::Error| from_engines(&error);
         // Whoever has the disk needs nothing else.
         if self.engine_disks().find(&wanted.store, &wanted.named()).map_err(failed)?.is_some() {
