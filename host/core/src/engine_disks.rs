@@ -176,6 +176,51 @@ fn platform_of(arch: &str) -> Option<Platform> {
 mod tests {
     use super::*;
 
+    fn pcoder(folder: &std::path::Path) -> Pcoder {
+        let environment = vec![("PCODER_HOME".into(), folder.into())];
+        let surroundings =
+            crate::Surroundings { environment, cwd: folder.to_path_buf(), ..crate::Surroundings::default() };
+        Pcoder::new(surroundings, &[], false).expect("a pcoder")
+    }
+
+    /// Another platform's than this machine's.
+    fn foreign(pcoder: &Pcoder) -> ForGuest {
+        let own = pcoder.store().expect("a store").platform();
+        let other = if own == Platform::LinuxArm64 { Platform::LinuxX64 } else { Platform::LinuxArm64 };
+        let store = pcoder.store_for(Some(other)).expect("a store");
+        ForGuest { store, engines: vec![("claude".to_owned(), None)] }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_missing_is_named_with_the_machines_platform() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pcoder = pcoder(folder.path());
+        let (wanted, mut boot) = (foreign(&pcoder), crate::instances::plain_boot());
+        let silent = || Arc::new(pcoder_engines::Silent);
+        let error = pcoder.with_engines(&wanted, &mut boot, silent(), CancellationToken::new()).await;
+        let error = error.expect_err("it is not installed");
+        let install = format!("`pcoder engine install claude --platform {}`", wanted.store.platform());
+        assert_eq!((error.code.as_ref(), error.hint.as_deref()), (code::NOT_FOUND, Some(install.as_str())));
+        assert!(boot.options.is_empty() && !pcoder.layout().engine_disks().exists());
+        // Whoever names a disk gets that one, and nothing is made.
+        boot.options.push(Setting { name: OPTION.to_owned(), value: "mine".to_owned() });
+        let made = pcoder.with_engines(&wanted, &mut boot, silent(), CancellationToken::new()).await;
+        assert!(matches!(made, Ok(None)) && boot.options.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn disks_are_pruned_where_no_machine_can_have_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pcoder = pcoder(folder.path());
+        assert_eq!(pcoder.prune_engine_disks().await, Ok(DisksPruned::default()));
+        let disks = pcoder.layout().engine_disks();
+        assert!(!disks.exists(), "looking makes nothing");
+        std::fs::create_dir(&disks).expect("a folder");
+        std::fs::write(disks.join("linux-x64-0a.squashfs"), "12345").expect("a disk");
+        let pruned = pcoder.prune_engine_disks().await.expect("pruned");
+        assert_eq!((pruned.removed, pruned.freed_bytes), (vec!["linux-x64-0a.squashfs".to_owned()], 5));
+    }
+
     #[test]
     fn a_machine_gets_linux_engines_of_its_own_architecture_whatever_the_host_runs() {
         assert_eq!(platform_of("x86_64"), Some(Platform::LinuxX64));
