@@ -96,10 +96,15 @@ pub(crate) fn exfat() -> Result<(), Failure> {
     bring(&packages, "exFAT for the tests", "exFAT")
 }
 
-/// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for.
+/// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for. And
+/// what reads a machine's disk with engines as its kernel does.
 pub(crate) fn instances() -> Result<(), Failure> {
-    let packages: [Package; 2] = [("busybox", || on_path("busybox")), ("unzip", || on_path("unzip"))];
-    bring(&packages, "programs for the instances of the tests", "`busybox` and `unzip`")
+    let packages: [Package; 3] = [
+        ("busybox", || on_path("busybox")),
+        ("unzip", || on_path("unzip")),
+        ("squashfs-tools", || on_path("unsquashfs")),
+    ];
+    bring(&packages, "programs for the instances of the tests", "`busybox`, `unzip` and `unsquashfs`")
 }
 
 /// Whether we may install packages.

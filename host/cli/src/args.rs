@@ -380,7 +380,7 @@ pub(crate) struct EngineInstall {
     /// Another version than the default one
     #[arg(long)]
     pub(crate) version: Option<String>,
-    /// For another platform than this machine's, as `linux-x64`: for virtual machines
+    /// For another platform than this machine's, as `linux-x64`
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
     /// Another npm registry than npm's configuration names

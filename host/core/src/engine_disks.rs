@@ -15,9 +15,9 @@ use pcoder_runtime::error::code;
 use pcoder_runtime::manifest::Kind;
 use tokio_util::sync::CancellationToken;
 
+use crate::Pcoder;
 use crate::errors::from_engines;
 use crate::instances::Provider;
-use crate::{Pcoder, RunRequest};
 
 /// What a provider can do whose machines take a disk with engines.
 const FEATURE: &str = "engines-disk";
@@ -58,16 +58,19 @@ impl Pcoder {
         Disks::new(self.layout().engine_disks(), self.layout().locks.clone())
     }
 
-    /// The engines that a machine of the request's provider would need and that would still have to be installed. None
-    /// where that provider takes no disk: then they are what the machine has.
+    /// The engines that a new machine of a provider would need for a tool, `version` being that of its first one, and that
+    /// would still have to be installed. None where that provider takes no disk: then they are what the machine has.
     ///
     /// # Errors
     /// `not-found` for an unknown tool or provider; those of the store.
-    pub async fn missing_for_guest(&self, request: &RunRequest) -> Result<Option<MissingForGuest>, Error> {
-        let provider = self.provider(&request.provider, CancellationToken::new()).await?;
-        let Some(wanted) = self.for_guest(&provider, &request.tool, request.version.as_deref()).await? else {
-            return Ok(None);
-        };
+    pub async fn missing_for_guest(
+        &self,
+        provider: &str,
+        tool: &str,
+        version: Option<&str>,
+    ) -> Result<Option<MissingForGuest>, Error> {
+        let provider = self.provider(provider, CancellationToken::new()).await?;
+        let Some(wanted) = self.for_guest(&provider, tool, version).await? else { return Ok(None) };
         let failed = |error: pcoder_engines::Error| from_engines(&error);
         // Whoever has the disk needs nothing else.
         if self.engine_disks().find(&wanted.store, &wanted.named()).map_err(failed)?.is_some() {
@@ -172,6 +175,51 @@ fn platform_of(arch: &str) -> Option<Platform> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pcoder(folder: &std::path::Path) -> Pcoder {
+        let environment = vec![("PCODER_HOME".into(), folder.into())];
+        let surroundings =
+            crate::Surroundings { environment, cwd: folder.to_path_buf(), ..crate::Surroundings::default() };
+        Pcoder::new(surroundings, &[], false).expect("a pcoder")
+    }
+
+    /// Another platform's than this machine's.
+    fn foreign(pcoder: &Pcoder) -> ForGuest {
+        let own = pcoder.store().expect("a store").platform();
+        let other = if own == Platform::LinuxArm64 { Platform::LinuxX64 } else { Platform::LinuxArm64 };
+        let store = pcoder.store_for(Some(other)).expect("a store");
+        ForGuest { store, engines: vec![("claude".to_owned(), None)] }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_missing_is_named_with_the_machines_platform() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pcoder = pcoder(folder.path());
+        let (wanted, mut boot) = (foreign(&pcoder), crate::instances::plain_boot());
+        let silent = || Arc::new(pcoder_engines::Silent);
+        let error = pcoder.with_engines(&wanted, &mut boot, silent(), CancellationToken::new()).await;
+        let error = error.expect_err("it is not installed");
+        let install = format!("`pcoder engine install claude --platform {}`", wanted.store.platform());
+        assert_eq!((error.code.as_ref(), error.hint.as_deref()), (code::NOT_FOUND, Some(install.as_str())));
+        assert!(boot.options.is_empty() && !pcoder.layout().engine_disks().exists());
+        // Whoever names a disk gets that one, and nothing is made.
+        boot.options.push(Setting { name: OPTION.to_owned(), value: "mine".to_owned() });
+        let made = pcoder.with_engines(&wanted, &mut boot, silent(), CancellationToken::new()).await;
+        assert!(matches!(made, Ok(None)) && boot.options.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn disks_are_pruned_where_no_machine_can_have_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pcoder = pcoder(folder.path());
+        assert_eq!(pcoder.prune_engine_disks().await, Ok(DisksPruned::default()));
+        let disks = pcoder.layout().engine_disks();
+        assert!(!disks.exists(), "looking makes nothing");
+        std::fs::create_dir(&disks).expect("a folder");
+        std::fs::write(disks.join("linux-x64-0a.squashfs"), "12345").expect("a disk");
+        let pruned = pcoder.prune_engine_disks().await.expect("pruned");
+        assert_eq!((pruned.removed, pruned.freed_bytes), (vec!["linux-x64-0a.squashfs".to_owned()], 5));
+    }
 
     #[test]
     fn a_machine_gets_linux_engines_of_its_own_architecture_whatever_the_host_runs() {

@@ -421,5 +421,12 @@ mod tests {
         assert_eq!((error.code(), error.subject().as_str()), ("not-installed", "claude"));
         let error = lock.lookup("claude", None, platform).unwrap().not_installed();
         assert_eq!(error.hint().unwrap(), "`pcoder engine install claude`");
+        let own = crate::Store::new("/nowhere".into(), lock, platform);
+        let hint = |store: &crate::Store, name| store.install_hint(name, None).unwrap();
+        let other = own.for_platform(crate::Platform::LinuxArm64);
+        assert_eq!(hint(&other, "claude"), "`pcoder engine install claude --platform linux-arm64`");
+        assert_eq!(hint(&other, "codex-acp"), "`pcoder engine install codex-acp`", "it is for every platform");
+        assert_eq!(hint(&other.for_platform(platform), "claude"), "`pcoder engine install claude`");
+        assert_eq!(hint(&own.for_platform(platform), "claude"), "`pcoder engine install claude`");
     }
 }

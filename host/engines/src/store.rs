@@ -33,8 +33,8 @@ pub(crate) struct Inner {
     pub(crate) locks: PathBuf,
     pub(crate) lock: EnginesLock,
     pub(crate) platform: Platform,
-    /// It is not the machine's own.
-    pub(crate) foreign: bool,
+    /// The machine's own.
+    pub(crate) own: Platform,
 }
 
 /// An engine that is there.
@@ -108,7 +108,7 @@ impl Store {
     /// A store in `root`, which is created when something is installed.
     pub fn new(root: PathBuf, lock: EnginesLock, platform: Platform) -> Self {
         let locks = root.join("locks");
-        Self { inner: Arc::new(Inner { root, locks, lock, platform, foreign: false }) }
+        Self { inner: Arc::new(Inner { root, locks, lock, platform, own: platform }) }
     }
 
     /// The same store with its locks elsewhere, for a file system that has none.
@@ -121,7 +121,7 @@ impl Store {
                 locks,
                 lock: inner.lock.clone(),
                 platform: inner.platform,
-                foreign: inner.foreign,
+                own: inner.own,
             }),
         }
     }
@@ -131,8 +131,7 @@ impl Store {
     pub fn for_platform(&self, platform: Platform) -> Self {
         let inner = &self.inner;
         let (root, locks, lock) = (inner.root.clone(), inner.locks.clone(), inner.lock.clone());
-        let foreign = if platform == inner.platform { inner.foreign } else { !inner.foreign };
-        Self { inner: Arc::new(Inner { root, locks, lock, platform, foreign }) }
+        Self { inner: Arc::new(Inner { root, locks, lock, platform, own: inner.own }) }
     }
 
     /// The lock file that it works by.
@@ -284,7 +283,7 @@ pub(crate) struct Found {
 impl Inner {
     pub(crate) fn lookup(&self, name: &str, version: Option<&str>) -> Result<Locked<'_>> {
         let locked = self.lock.lookup(name, version, self.platform)?;
-        Ok(Locked { foreign: self.foreign.then_some(self.platform), ..locked })
+        Ok(Locked { foreign: (self.platform != self.own).then_some(self.platform), ..locked })
     }
 
     pub(crate) fn engines(&self) -> PathBuf {

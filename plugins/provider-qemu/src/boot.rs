@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, WriteOptions, code, text};
+use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, Setting, WriteOptions, code, text};
 use serde_json::json;
 
 use crate::console;
@@ -125,7 +125,8 @@ impl Boot<'_> {
         let host = self.store.host;
         let credential = host.secrets().get(KEY)?;
         let key = host.ssh().public_key(&credential)?;
-        let environment = engines::environment(record);
+        let environment: Vec<Setting> =
+            record.environment.iter().map(|(name, value)| Setting::new(name, value)).collect();
         let seed = Seed { instance: &record.id, host_name: record.host_name(), key: &key, environment: &environment };
         let path = format!("{}/seed.img", folder(&record.id));
         host.files().write_atomic(ROOT, &path, &seed.disk(self.store.operation)?, WriteOptions::plain())

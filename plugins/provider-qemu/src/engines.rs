@@ -3,7 +3,7 @@
 //! A machine keeps the one that it was booted with, as its copies do: what runs in it was started from there. When the file
 //! is gone a machine does not start, and says so. Without it, an agent that worked yesterday would just not be found.
 
-use pcoder_sdk::{Error, Result, Setting, code};
+use pcoder_sdk::{CommandSpec, Error, Result, code};
 
 use crate::image::is_file_name;
 use crate::record::Record;
@@ -14,9 +14,8 @@ pub(crate) const OPTION: &str = "engines";
 /// The root of files that it is in.
 const ROOT: &str = "engines";
 
-/// Where a guest finds the programs, as guest/README.md says, and where it looks for others.
+/// Where a guest has the programs, as guest/README.md says.
 const PROGRAMS: &str = "/opt/pcoder/engines/bin";
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// The value of the option, if it can be one.
 pub(crate) fn checked(name: &str, operation: &str) -> Result<String> {
@@ -38,14 +37,10 @@ pub(crate) fn look(store: Store<'_>, record: &Record) -> Result<()> {
     })
 }
 
-/// What every session of a machine has in its environment: what was said, and where its engines are.
-pub(crate) fn environment(record: &Record) -> Vec<Setting> {
-    let mut all = record.environment.clone();
-    if record.engines.is_some() {
-        let path = all.remove("PATH").unwrap_or_else(|| PATH.to_owned());
-        all.insert("PATH".to_owned(), format!("{PROGRAMS}:{path}"));
-    }
-    all.into_iter().map(|(name, value)| Setting::new(name, value)).collect()
+/// A command as it is run: it finds the machine's engines behind the folders that it names itself. The guest's own `PATH`
+/// cannot have them, because its SSH server gives sessions another one than it was started with.
+pub(crate) fn found(record: &Record, spec: CommandSpec) -> CommandSpec {
+    if record.engines.is_some() { spec.with_path_entry(PROGRAMS) } else { spec }
 }
 
 #[cfg(test)]
@@ -56,19 +51,12 @@ mod tests {
     const NAME: &str = "linux-x64-0a.squashfs";
 
     #[test]
-    fn engines_are_first_on_the_path_whatever_that_is() {
+    fn a_command_finds_engines_where_there_are_any() {
         let mut record = record("vm-0000000a");
-        let path = |record: &Record| {
-            let all = environment(record);
-            all.into_iter().find(|it| it.name == "PATH").map(|it| it.value)
-        };
-        assert_eq!(path(&record), None);
+        let spec = CommandSpec::argv("claude", [""; 0]).with_path_entry("/own");
+        assert_eq!(found(&record, spec.clone()), spec);
         record.engines = Some(NAME.to_owned());
-        assert!(path(&record).unwrap().starts_with("/opt/pcoder/engines/bin:/usr/local/bin:"));
-        record.environment.insert("PATH".to_owned(), "/mine".to_owned());
-        record.environment.insert("A".to_owned(), "b".to_owned());
-        assert_eq!(path(&record).as_deref(), Some("/opt/pcoder/engines/bin:/mine"));
-        assert_eq!(environment(&record).len(), 2);
+        assert_eq!(found(&record, spec).path_entries, ["/own", "/opt/pcoder/engines/bin"]);
     }
 
     #[test]

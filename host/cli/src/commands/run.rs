@@ -1,6 +1,7 @@
 //! `run`.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,13 +36,11 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
         args: arguments.args,
         private_tmp: arguments.private_tmp,
     })?;
-    // A script gets an error and the command that mends it; a person sees the download and may stop it.
-    let never = pcoder.settings(request.project.as_deref())?.get("install", None)?.value.as_deref() == Some("never");
-    let may_install = !never && !arguments.no_install && !arguments.json && std::io::stderr().is_terminal();
+    let may_install = !arguments.no_install && may_install(pcoder, request.project.as_deref(), arguments.json)?;
     if !pcoder.runs_here(&request.provider).await? {
         // An instance that is there keeps what it was booted with.
         if may_install && arguments.away.instance.is_none() {
-            install_for_guest(pcoder, &request).await?;
+            install_for_guest(pcoder, &request.provider, &request.tool, request.version.as_deref()).await?;
         }
         return super::run_remote::run(pcoder, request, arguments.away, arguments.json).await;
     }
@@ -61,6 +60,12 @@ pub(crate) async fn run(pcoder: &Pcoder, arguments: Run) -> Result<ExitCode, Err
     if arguments.json { captured(&prepared).await } else { attached(&prepared).await }
 }
 
+/// A script gets an error and the command that mends it; a person sees the download and may stop it.
+pub(super) fn may_install(pcoder: &Pcoder, project: Option<&Path>, as_json: bool) -> Result<bool, Error> {
+    let never = pcoder.settings(project)?.get("install", None)?.value.as_deref() == Some("never");
+    Ok(!never && !as_json && std::io::stderr().is_terminal())
+}
+
 /// Installs what a tool still needs, where a person is watching or a command says so.
 pub(crate) async fn install_missing_for(pcoder: &Pcoder, tool: &str, quiet: bool) -> Result<usize, Error> {
     let flags = RunFlags { tool: Some(tool.to_owned()), provider: Some("local".into()), ..RunFlags::default() };
@@ -77,9 +82,14 @@ pub(crate) async fn install_missing(
     install_all(pcoder, pcoder.missing_engines(request, acp).await?, None, quiet).await
 }
 
-/// The same for what the request's provider puts into its machines.
-pub(super) async fn install_for_guest(pcoder: &Pcoder, request: &RunRequest) -> Result<usize, Error> {
-    match pcoder.missing_for_guest(request).await? {
+/// The same for what a provider puts into a new machine.
+pub(super) async fn install_for_guest(
+    pcoder: &Pcoder,
+    provider: &str,
+    tool: &str,
+    version: Option<&str>,
+) -> Result<usize, Error> {
+    match pcoder.missing_for_guest(provider, tool, version).await? {
         Some(missing) => install_all(pcoder, missing.engines, Some(missing.platform), false).await,
         None => Ok(0),
     }

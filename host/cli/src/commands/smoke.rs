@@ -10,12 +10,16 @@ use pcoder_core::runtime::text::for_people;
 use serde_json::json;
 
 use super::instance::{boot_options, of};
+use super::run::{install_for_guest, may_install};
 use crate::args::Smoke;
 use crate::exit;
 use crate::output::{GOOD, WARN, note, print_json};
 
 pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode, Error> {
     let provider = of(pcoder, &arguments.on).await?;
+    if may_install(pcoder, None, arguments.json.json)? {
+        install_for_guest(pcoder, provider.name(), &arguments.tool, None).await?;
+    }
     let boot = boot_options(arguments.boot);
     let credentials = arguments.credentials.iter().map(|it| it.parse()).collect::<Result<Vec<CredentialName>, _>>()?;
     let purpose = [("purpose".to_owned(), "smoke".into())].into_iter().collect();

@@ -350,7 +350,7 @@ async fn only_a_disk_that_nobody_uses_is_pruned() {
     assert_eq!((pruned.removed, pruned.in_use), (Vec::new(), vec![name.clone()]));
     drop(old);
     // A machine has it.
-    let pruned = disks.prune(&lock, &[name.clone()]).unwrap();
+    let pruned = disks.prune(&lock, std::slice::from_ref(&name)).unwrap();
     assert_eq!((pruned.removed, pruned.in_use), (Vec::new(), Vec::new()));
     fs::write(world.folder.path().join(format!("disks/.{}.abc.part", name.strip_suffix(".squashfs").unwrap())), "x")
         .unwrap();

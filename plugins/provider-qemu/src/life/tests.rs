@@ -149,3 +149,28 @@ fn what_cannot_be_read_is_listed_and_can_be_ended() {
     terminate(host.provider(), &id).unwrap();
     assert!(list(host.provider()).unwrap().is_empty());
 }
+
+#[test]
+fn a_machine_keeps_the_engines_that_it_was_booted_with() {
+    const DISK: &str = "linux-x64-0a.squashfs";
+    let host = world();
+    let with_engines = || {
+        let mut options = boot_options();
+        options.options.push(Setting::new("engines", DISK));
+        boot(host.provider(), options)
+    };
+    let gone = with_engines().unwrap_err();
+    assert_eq!((gone.code.as_str(), gone.subject.as_deref()), (code::NOT_FOUND, Some(DISK)));
+    assert_eq!(list(host.provider()).unwrap(), [], "and it leaves nothing");
+    host.put_on_host("engines", DISK, b"12345");
+    let booted = with_engines().unwrap();
+    assert_eq!(setting(&booted.details, "engines"), Some(DISK));
+    let copy = crate::copy::fork(host.provider(), &booted.id).unwrap();
+    assert_eq!(setting(&copy.details, "engines"), Some(DISK));
+    stop(host.provider(), &booted.id).unwrap();
+    let resumed = resume(host.provider(), &booted.id).unwrap();
+    assert_eq!(setting(&resumed.details, "engines"), Some(DISK));
+    // One that is halted is one that uses it.
+    stop(host.provider(), &booted.id).unwrap();
+    assert_eq!(setting(&get(host.provider(), &booted.id).unwrap().details, "engines"), Some(DISK));
+}

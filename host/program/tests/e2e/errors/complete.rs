@@ -39,6 +39,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "nothing runs virtual machines here ({})",
         "it takes a QEMU that cannot emulate, and says what else this host has",
     ),
+    ("there are no engines for a machine of this processor's architecture", "this computer's has some"),
     ("this tool takes no key", "every tool that is built in takes one"),
 ];
 
