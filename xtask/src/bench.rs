@@ -14,7 +14,7 @@ const EXTISM: &str = "extism-provider";
 /// Builds pcoder and what it is compared with, and prints the table.
 pub(crate) fn bench() -> Result<(), Failure> {
     let program = build()?;
-    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = crate::build::plain_cargo;
     println!("building the benchmark (Extism brings a Wasmtime of its own: this takes a while)");
     run(cargo().current_dir(root()).args(["build", "--release", "-p", "pcoder-engines", "--example", "mirror"]))?;
     run(cargo().current_dir(root()).args(["build", "--release", "-p", "pcoder-fake-morph", "--bin", "fake-morph"]))?;

@@ -72,13 +72,25 @@ pub(crate) fn cargo(args: &[&str]) -> Result<(), Failure> {
 /// The same with more environment.
 pub(crate) fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<(), Failure> {
     let (command, rest) = args.split_first().ok_or("no Cargo command")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = Command::new(cargo);
+    let mut cargo = plain_cargo();
     cargo.current_dir(root()).arg(command).args(SELECTION).args(rest).envs(env.iter().copied());
     if let Some(registry) = npm_registry() {
         cargo.env("PCODER_NPM_REGISTRY", registry);
     }
     run(&mut cargo)
+}
+
+/// Cargo as somebody starts it who is not started by Cargo. What it says of this program in the environment, `ring`'s
+/// build script watches: it would be built anew, with all that needs it, whenever one command follows another.
+pub(crate) fn plain_cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let said = name.to_str().is_some_and(|it| it.starts_with("CARGO_PKG_") || it.starts_with("CARGO_MANIFEST_"));
+        if said {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// The registry that a build takes for its users' default: the one of the builder's npm. Users' own configuration comes

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::Failure;
-use crate::build::{SELECTION, build, cargo_with, run};
+use crate::build::{SELECTION, build, cargo_with, plain_cargo, run};
 use crate::vendor_wit;
 use crate::workspace::root;
 
@@ -73,7 +73,7 @@ pub(crate) fn test() -> Result<(), Failure> {
 
 /// Formatting, lints, documentation, contracts, dependencies.
 pub(crate) fn lint() -> Result<(), Failure> {
-    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = plain_cargo;
     run(cargo().current_dir(root()).args(["fmt", "--all", "--check"]))?;
     run(cargo().current_dir(root()).arg("clippy").args(SELECTION).args(["--all-targets", "--", "-D", "warnings"]))?;
     run(cargo()

@@ -99,12 +99,13 @@ pub(crate) fn exfat() -> Result<(), Failure> {
 /// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for. And
 /// what reads a machine's disk with engines as its kernel does.
 pub(crate) fn instances() -> Result<(), Failure> {
-    let packages: [Package; 3] = [
+    let packages: [Package; 4] = [
         ("busybox", || on_path("busybox")),
         ("unzip", || on_path("unzip")),
         ("squashfs-tools", || on_path("unsquashfs")),
+        ("iproute2", || on_path("ip")),
     ];
-    bring(&packages, "programs for the instances of the tests", "`busybox`, `unzip` and `unsquashfs`")
+    bring(&packages, "programs for the instances of the tests", "`busybox`, `unzip`, `unsquashfs` and `ip`")
 }
 
 /// Whether we may install packages.

@@ -79,7 +79,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
 
 /// The generator is a program of the engine store's crate, which knows the lock file's format.
 fn engines_lock(args: &[&str]) -> Result<(), Failure> {
-    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = build::plain_cargo();
     cargo.current_dir(workspace::root()).args([
         "run",
         "--release",

@@ -1,6 +1,7 @@
 //! Virtual machines: real ones, which QEMU emulates, with the guest image that `cargo xtask test` builds.
 
 mod life;
+mod network;
 mod runs;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,102 @@
+//! What a machine reaches, and who reaches it.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use super::Machines;
+
+/// The sockets on which a process waits for connections: addresses and ports, as the system has them.
+fn listening(pid: i32) -> Vec<(Ipv4Addr, u16)> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process");
+    let sockets: Vec<String> = links
+        .filter_map(|it| {
+            let target = std::fs::read_link(it.ok()?.path()).ok()?.to_string_lossy().into_owned();
+            Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let of = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).expect("a table");
+    // On no address of version 6 at all.
+    let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
+    let listens = |line: &&str| line.split_whitespace().nth(3) == Some("0A");
+    let is_its = |line: &str| inode(line).is_some_and(|it| sockets.contains(&it));
+    assert!(!of("tcp6").lines().filter(listens).any(is_its));
+    let all = of("tcp");
+    let its = all.lines().filter(listens).filter(|line| is_its(line));
+    its.map(|line| {
+        let (address, port) =
+            line.split_whitespace().nth(1).and_then(|it| it.split_once(':')).expect("an address and a port");
+        let address = u32::from_str_radix(address, 16).expect("an address").swap_bytes();
+        (Ipv4Addr::from(address), u16::from_str_radix(port, 16).expect("a port"))
+    })
+    .collect()
+}
+
+/// Another network, from which this host is at an address of its own: what a neighbour sees. It takes root.
+struct Neighbour(String);
+
+impl Neighbour {
+    const HOST: &str = "192.0.2.1";
+
+    fn new() -> Self {
+        let name = format!("e2e{}", std::process::id());
+        let pair = (format!("a{name}"), format!("b{name}"));
+        let neighbour = Self(name);
+        let it = &neighbour.0;
+        for line in [
+            format!("netns add {it}"),
+            format!("link add {} type veth peer name {} netns {it}", pair.0, pair.1),
+            format!("addr add {}/24 dev {}", Self::HOST, pair.0),
+            format!("link set {} up", pair.0),
+            format!("-n {it} addr add 192.0.2.2/24 dev {}", pair.1),
+            format!("-n {it} link set {} up", pair.1),
+        ] {
+            let done = Command::new("ip").args(line.split(' ')).output().expect("iproute2");
+            assert!(done.status.success(), "ip {line}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        neighbour
+    }
+
+    /// Whether somebody there gets a connection to a port of this host.
+    fn reaches(&self, port: u16) -> bool {
+        let script = format!("exec 3<>/dev/tcp/{}/{port}", Self::HOST);
+        let done = Command::new("ip").args(["netns", "exec", &self.0, "timeout", "20", "bash", "-c", &script]).output();
+        done.expect("iproute2 and bash").status.success()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        drop(Command::new("ip").args(["netns", "del", &self.0]).output());
+    }
+}
+
+#[test]
+fn a_machine_is_reached_from_this_host_alone_and_without_a_network_reaches_nothing() {
+    let machines = Machines::new();
+    let id = machines.run(&["instance", "boot", "--option", "network=none"]).printed().trim().to_owned();
+    // Somebody who waits on every address of this host: a machine must not get through to him.
+    let bait = TcpListener::bind("0.0.0.0:0").expect("a port");
+    bait.set_nonblocking(true).expect("a socket");
+    let port = bait.local_addr().expect("an address").port();
+    let script = format!(
+        "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 192.0.2.1; do \
+           timeout 20 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
+         done; timeout 20 getent hosts example.com; true"
+    );
+    assert_eq!(machines.run(&["instance", "exec", &id, "--shell", &script]).printed(), "");
+    assert_eq!(bait.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+
+    machines.run(&["instance", "ports", &id, "8000"]).printed();
+    let pid = machines.qemus()[&id];
+    let open = listening(pid.as_raw_nonzero().get());
+    assert_eq!(open.len(), 2, "SSH, and the port that was exposed: {open:?}");
+    assert!(open.iter().all(|(address, _)| address.is_loopback()), "{open:?}");
+
+    let neighbour = Neighbour::new();
+    assert!(neighbour.reaches(port), "who listens on every address is reached");
+    for (_, port) in open {
+        assert!(!neighbour.reaches(port), "{port}");
+    }
+    machines.terminate_all();
+}
