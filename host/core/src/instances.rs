@@ -12,7 +12,7 @@ use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::process::ProcessTree;
-use pcoder_runtime::secrets::{Broker, Carried};
+use pcoder_runtime::secrets::{Broker, Carried, SecretSource};
 use pcoder_runtime::shell::quote;
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin, call_name, text};
@@ -87,6 +87,11 @@ impl Provider<'_> {
         let home = self.pcoder.surroundings().home();
         let called = Called { path: Some(path.to_owned()), home, ..Called::default() };
         CallContext { called, ..self.context() }
+    }
+
+    /// Where its secrets come from, those among them that pcoder makes for it.
+    pub(crate) fn secret_source(&self) -> Arc<dyn SecretSource> {
+        self.pcoder.secret_source_of(&self.plugin)
     }
 
     /// What it can do.

@@ -149,7 +149,8 @@ impl Pcoder {
             None => None,
         };
         let account = self.account(&request.tool, profile.as_ref())?;
-        let identity = self.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
+        let source = provider.secret_source();
+        let identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();
         let pcoder = self;
         Ok(RemoteRun { pcoder, agent, info, provider, engines, project, request, options, identity, limits, watcher })

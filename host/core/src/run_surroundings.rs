@@ -14,7 +14,7 @@ use pcoder_runtime::Error;
 use pcoder_runtime::contract::Setting;
 use pcoder_runtime::contract::agent::AgentInfo;
 use pcoder_runtime::error::code;
-use pcoder_runtime::secrets::Broker;
+use pcoder_runtime::secrets::{Broker, SecretSource};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::Account;
@@ -128,7 +128,7 @@ impl Pcoder {
             }
             options.push(option("config-dir", utf8(&folder)?));
         }
-        let identity = self.session_identity(&request.tool, info, account, profile).await?;
+        let identity = self.session_identity(&request.tool, info, account, profile, self.secret_source()).await?;
         options.extend(identity.options);
         let (settings, key, secrets) = (identity.settings, identity.key, identity.secrets);
         for (name, value) in &request.env {
@@ -140,19 +140,21 @@ impl Pcoder {
         Ok(RunSurroundings { environment, home, options, settings, key, secrets, sockets })
     }
 
-    /// Who a session is and which model it has, wherever it runs.
+    /// Who a session is and which model it has, wherever it runs. `source` has the secrets of the plugin that its command
+    /// goes to.
     pub(crate) async fn session_identity(
         &self,
         tool: &str,
         info: &AgentInfo,
         account: Account,
         profile: Option<&Profile>,
+        source: Arc<dyn SecretSource>,
     ) -> Result<SessionIdentity, Error> {
         let mut options = Vec::new();
         if let Some(mode) = account.mode {
             options.push(option("auth", mode.word()));
         }
-        let secrets = Arc::new(Broker::new(self.secret_source()));
+        let secrets = Arc::new(Broker::new(source));
         let mut settings = Vec::new();
         if let Some(profile) = profile {
             if let Some(model) = &profile.model {
