@@ -20,7 +20,10 @@ use crate::errors::from_engines;
 use crate::instances::Provider;
 
 /// What a provider can do whose machines take a disk with engines.
-const FEATURE: &str = "engines-disk";
+pub(crate) const FEATURE: &str = "engines-disk";
+/// Where such a machine has the engines' commands. The `PATH` of its sessions is its SSH server's own, and a command cannot
+/// be given another one on its way: it goes there as its user said it, or without its secrets.
+pub(crate) const COMMANDS: &str = "/opt/pcoder/engines/bin";
 /// The option of a boot that names it, and what an instance says of it.
 const OPTION: &str = "engines";
 

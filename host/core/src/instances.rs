@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Pcoder;
 use crate::capture::{Captured, Feed, capture};
+use crate::engine_disks;
 use crate::engines::utf8;
 use crate::plugins::{CallSurroundings, HOST_ROOT};
 use crate::run::{Control, HOST_PATHS};
@@ -358,14 +359,17 @@ impl Provider<'_> {
         self.capture(id, &spec, input, limit, &self.control()).await
     }
 
-    /// Where an agent's engines are on an instance: on its `PATH`, under their own names.
+    /// Where an agent's engines are on an instance, under their own names: on its `PATH`, or on its disk with engines.
     ///
     /// # Errors
     /// `not-found` for the first one that is not there, and the plugin's.
     pub(crate) async fn look(&self, id: &str, engines: &[String]) -> Result<There, Error> {
         // One question for all. `command -v` says nothing of what is not there.
         let ask = |name: &String| format!("printf '%s\\n' \"$(command -v {} || :)\"", quote(name));
-        let script = std::iter::once("id -u".to_owned()).chain(engines.iter().map(ask)).collect::<Vec<_>>().join("; ");
+        let has_disk = self.has(engine_disks::FEATURE).await?;
+        let path = has_disk.then(|| format!("PATH=\"$PATH:{}\"", engine_disks::COMMANDS));
+        let asked = std::iter::once("id -u".to_owned()).chain(path).chain(engines.iter().map(ask));
+        let script = asked.collect::<Vec<_>>().join("; ");
         let said = self.shell(id, &script, Feed::Nothing, ANSWER).await?;
         let said = String::from_utf8_lossy(&said.stdout.bytes).into_owned();
         let mut lines = said.lines();

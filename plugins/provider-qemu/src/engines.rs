@@ -3,7 +3,7 @@
 //! A machine keeps the one that it was booted with, as its copies do: what runs in it was started from there. When the file
 //! is gone a machine does not start, and says so. Without it, an agent that worked yesterday would just not be found.
 
-use pcoder_sdk::{CommandSpec, Error, Result, code};
+use pcoder_sdk::{Error, Result, code};
 
 use crate::image::is_file_name;
 use crate::record::Record;
@@ -13,9 +13,6 @@ use crate::store::Store;
 pub(crate) const OPTION: &str = "engines";
 /// The root of files that it is in.
 const ROOT: &str = "engines";
-
-/// Where a guest has the programs, as guest/README.md says.
-const PROGRAMS: &str = "/opt/pcoder/engines/bin";
 
 /// The value of the option, if it can be one.
 pub(crate) fn checked(name: &str, operation: &str) -> Result<String> {
@@ -37,27 +34,12 @@ pub(crate) fn look(store: Store<'_>, record: &Record) -> Result<()> {
     })
 }
 
-/// A command as it is run: it finds the machine's engines behind the folders that it names itself. The guest's own `PATH`
-/// cannot have them, because its SSH server gives sessions another one than it was started with.
-pub(crate) fn found(record: &Record, spec: CommandSpec) -> CommandSpec {
-    if record.engines.is_some() { spec.with_path_entry(PROGRAMS) } else { spec }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::peer::{record, world};
 
     const NAME: &str = "linux-x64-0a.squashfs";
-
-    #[test]
-    fn a_command_finds_engines_where_there_are_any() {
-        let mut record = record("vm-0000000a");
-        let spec = CommandSpec::argv("claude", [""; 0]).with_path_entry("/own");
-        assert_eq!(found(&record, spec.clone()), spec);
-        record.engines = Some(NAME.to_owned());
-        assert_eq!(found(&record, spec).path_entries, ["/own", "/opt/pcoder/engines/bin"]);
-    }
 
     #[test]
     fn only_the_name_of_one_file_is_a_disk() {

@@ -6,7 +6,6 @@ use pcoder_sdk::host::{ProviderHost, Stdio};
 use pcoder_sdk::retry::Policy;
 use pcoder_sdk::{CommandSpec, Endpoint, Error, ExitStatus, Output, Result, code};
 
-use crate::engines;
 use crate::record::{Record, is_alive};
 use crate::store::Store;
 
@@ -26,25 +25,19 @@ pub(crate) fn endpoint(host: ProviderHost<'_>, operation: &str, record: &Record)
 }
 
 pub(crate) fn run(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, stdio: Stdio<'_>) -> Result<ExitStatus> {
-    reached(host, id, spec, |endpoint, spec| host.ssh().exec(endpoint, spec, stdio))
+    reached(host, id, |endpoint| host.ssh().exec(endpoint, spec, stdio))
 }
 
 pub(crate) fn capture(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
-    reached(host, id, spec, |endpoint, spec| host.ssh().capture(endpoint, spec, input))
+    reached(host, id, |endpoint| host.ssh().capture(endpoint, spec, input))
 }
 
 /// Does something over SSH. What could not even begin is tried again.
-fn reached<T>(
-    host: ProviderHost<'_>,
-    id: &str,
-    spec: &CommandSpec,
-    act: impl Fn(&Endpoint, &CommandSpec) -> Result<T>,
-) -> Result<T> {
+fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
     let store = Store::new(host, "provider.exec");
     let record = store.read(id)?;
-    let spec = &engines::found(&record, spec.clone());
     let endpoint = endpoint(host, store.operation, &record)?;
-    let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint, spec) {
+    let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {
         // Whether it began is not known, so it is not tried again.
         Err(error) if !has_not_begun(&error) => Ok(Err(error)),
         // While nothing runs, nobody answers.
@@ -99,18 +92,6 @@ mod tests {
         assert_eq!((status, stdio.written()), (Ok(ExitStatus::Exited(3)), b"out".to_vec()));
         // Nobody asks whether the machine runs while it answers.
         assert!(!host.log_of_calls().iter().any(|it| it.starts_with("service.status")));
-    }
-
-    #[test]
-    fn a_command_finds_the_machines_engines() {
-        let host = running(true);
-        let store = Store::new(host.provider(), "o");
-        let mut record = store.read(ID).unwrap();
-        record.engines = Some("linux-x64-0a.squashfs".to_owned());
-        store.write(&record).unwrap();
-        capture(host.provider(), ID, &CommandSpec::argv("claude", [""; 0]), b"").unwrap();
-        let asked = host.calls().into_iter().find(|it| it.operation == "ssh.capture").unwrap();
-        assert_eq!(asked.spec.unwrap().path_entries, ["/opt/pcoder/engines/bin"]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Machines {
 impl Drop for Machines {
     fn drop(&mut self) {
         for pid in self.qemus().into_values() {
-            drop(kill_process(pid, Signal::KILL));
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

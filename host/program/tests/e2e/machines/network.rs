@@ -36,7 +36,7 @@ fn listening(pid: i32) -> Vec<(Ipv4Addr, u16)> {
 struct Neighbour(String);
 
 impl Neighbour {
-    const HOST: &str = "192.0.2.1";
+    const HOST: &str = "198.51.100.1";
 
     fn new() -> Self {
         let name = format!("e2e{}", std::process::id());
@@ -48,7 +48,7 @@ impl Neighbour {
             format!("link add {} type veth peer name {} netns {it}", pair.0, pair.1),
             format!("addr add {}/24 dev {}", Self::HOST, pair.0),
             format!("link set {} up", pair.0),
-            format!("-n {it} addr add 192.0.2.2/24 dev {}", pair.1),
+            format!("-n {it} addr add 198.51.100.2/24 dev {}", pair.1),
             format!("-n {it} link set {} up", pair.1),
         ] {
             let done = Command::new("ip").args(line.split(' ')).output().expect("iproute2");
@@ -80,7 +80,7 @@ fn a_machine_is_reached_from_this_host_alone_and_without_a_network_reaches_nothi
     bait.set_nonblocking(true).expect("a socket");
     let port = bait.local_addr().expect("an address").port();
     let script = format!(
-        "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 192.0.2.1; do \
+        "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 198.51.100.1; do \
            timeout 20 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
          done; timeout 20 getent hosts example.com; true"
     );
