@@ -15,7 +15,7 @@ fn errors_of_runs() {
     told.fails(&["run", "claude", "--project", "a file/below"]);
     told.set("PCODER_QEMU", "/nowhere/qemu");
     told.fails(&["run", "claude", "--mode", "linux-portable"]).fails(&["run", "claude", "--mode", "linux-wsl"]);
-    told.set("PCODER_QEMU", &qemu(&world)).note("a QEMU and no image").fails(&[
+    told.set("PCODER_QEMU", qemu(&world)).note("a QEMU and no image").fails(&[
         "run",
         "claude",
         "--mode",
