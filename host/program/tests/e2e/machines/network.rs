@@ -81,8 +81,8 @@ fn a_machine_is_reached_from_this_host_alone_and_without_a_network_reaches_nothi
     let port = bait.local_addr().expect("an address").port();
     let script = format!(
         "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 198.51.100.1; do \
-           timeout 20 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
-         done; timeout 20 getent hosts example.com; true"
+           timeout 8 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
+         done; timeout 8 getent hosts example.com; true"
     );
     assert_eq!(machines.run(&["instance", "exec", &id, "--shell", &script]).printed(), "");
     assert_eq!(bait.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
