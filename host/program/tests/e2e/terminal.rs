@@ -123,6 +123,12 @@ impl Terminal {
         self.wait_for(&format!("`{text}`"), |screen| screen.contents().contains(text));
     }
 
+    /// Waits until Claude Code takes keys: it has drawn its prompt.
+    pub(crate) fn wait_for_claude(&self) {
+        self.wait_for_text("Claude Code v");
+        self.wait_for("its prompt", |screen| has_rule(screen, COLUMNS));
+    }
+
     /// What is on the screen.
     pub(crate) fn text(&self) -> String {
         lock(&self.screen.0).screen().contents()
@@ -198,8 +204,7 @@ fn claude(world: &World) -> Terminal {
     let project = world.project("a b/it's");
     claude_knows(world, &project);
     let terminal = Terminal::start(world, &["run", "claude", "--project", "a b/it's"]);
-    terminal.wait_for_text("Claude Code v");
-    terminal.wait_for("its prompt", |screen| has_rule(screen, COLUMNS));
+    terminal.wait_for_claude();
     terminal
 }
 

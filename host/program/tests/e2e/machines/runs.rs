@@ -80,7 +80,7 @@ fn claude_talks_in_the_users_terminal_from_a_virtual_machine() {
 
     let args = run(&["--instance", &id], &[]);
     let mut terminal = Terminal::start(&machines.world, &args.iter().map(String::as_str).collect::<Vec<_>>());
-    terminal.wait_for_text("Claude Code v");
+    terminal.wait_for_claude();
     terminal.press("@say typed and answered");
     terminal.wait_for_text("@say typed and answered");
     terminal.press("\r");
