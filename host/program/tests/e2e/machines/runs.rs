@@ -4,7 +4,7 @@ use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
 
 use super::Machines;
 use crate::remote::smoke::profile;
-use crate::support::finish;
+use crate::support::{finish, until};
 use crate::terminal::Terminal;
 
 impl Machines {
@@ -81,6 +81,10 @@ fn claude_talks_in_the_users_terminal_from_a_virtual_machine() {
     let args = run(&["--instance", &id], &[]);
     let mut terminal = Terminal::start(&machines.world, &args.iter().map(String::as_str).collect::<Vec<_>>());
     terminal.wait_for_claude();
+    // It draws before it reads keys, and on an emulated processor there is a while between the two: till then, the
+    // terminal there makes a line of them.
+    let settings = ["instance", "exec", &id, "--shell", "stty -a </dev/pts/0"];
+    until("it reads keys", || machines.run(&settings).stdout.contains("-icanon").then_some(()));
     terminal.press("@say typed and answered");
     terminal.wait_for_text("@say typed and answered");
     terminal.press("\r");
