@@ -3,7 +3,7 @@
 //! - [`find_qemu`] finds a QEMU that can be used, and says what is wrong with one that cannot.
 //! - [`ladder`] says which accelerators a guest may be tried with. Whether it then runs is found out by running one.
 //! - [`Images`] is the folder of images: what is there, whether it is whole, new ones out of a folder.
-//! - [`bootstrap`] brings what is missing, as a [`Manifest`] says.
+//! - [`bootstrap()`] brings what is missing, as a [`Manifest`] says.
 //! - [`HostFacts`] is all that in one record, for whoever starts machines.
 //!
 //! Invariants:

@@ -4,8 +4,7 @@ use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
 
 use super::Machines;
 use crate::remote::smoke::profile;
-use crate::support::{finish, until};
-use crate::terminal::Terminal;
+use crate::support::finish;
 
 impl Machines {
     /// Profiles that lead both agents to the model server of the test, which is on this host's loopback.
@@ -52,46 +51,5 @@ fn codex_works_in_a_virtual_machine_and_its_changes_come_back() {
     let outcome = finish(command, "@sh echo from codex > made.txt\n@say done");
     assert_eq!((outcome.code, outcome.stdout.trim()), (Some(0), "done"), "{outcome:#?}");
     assert_eq!(std::fs::read_to_string(project.join("made.txt")).expect("a file"), "from codex\n");
-    machines.terminate_all();
-}
-
-#[test]
-fn claude_talks_in_the_users_terminal_from_a_virtual_machine() {
-    let machines = Machines::with_profiles();
-    machines.world.project("p");
-    let run = |more: &[&str], rest: &[&str]| {
-        let args = ["run", "claude", "--mode", "linux-portable", "--profile", "offline", "--project", "p"];
-        [&args[..], more, &["--"], rest].concat().iter().map(|&it| it.to_owned()).collect::<Vec<_>>()
-    };
-    // Its first start, where nobody has to answer what it asks then.
-    let first = run(&["--keep"], &["--dangerously-skip-permissions", "-p", "@say first"]);
-    let outcome = machines.run(&first.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "first\n"), "{outcome:#?}");
-    let id = machines.statuses().into_keys().next().expect("it was kept");
-    let key = &OFFLINE_KEY[OFFLINE_KEY.len() - 20..];
-    let answers = serde_json::json!({
-        "hasCompletedOnboarding": true,
-        "theme": "dark",
-        "customApiKeyResponses": { "approved": [key], "rejected": [] },
-        "projects": { "/home/pcoder/projects/p": { "hasTrustDialogAccepted": true } },
-    });
-    std::fs::write(machines.world.path("project/claude.json"), answers.to_string()).expect("a file");
-    machines.run(&["instance", "cp", "claude.json", &format!("{id}:~/.claude.json")]).printed();
-
-    let args = run(&["--instance", &id], &[]);
-    let mut terminal = Terminal::start(&machines.world, &args.iter().map(String::as_str).collect::<Vec<_>>());
-    terminal.wait_for_claude();
-    // It draws before it reads keys, and on an emulated processor there is a while between the two: till then, the
-    // terminal there makes a line of them.
-    let settings = ["instance", "exec", &id, "--shell", "stty -a </dev/pts/0"];
-    until("it reads keys", || machines.run(&settings).stdout.contains("-icanon").then_some(()));
-    terminal.press("@say typed and answered");
-    terminal.wait_for_text("@say typed and answered");
-    terminal.press("\r");
-    terminal.wait_for_text("● typed and answered");
-    terminal.press("\x03");
-    terminal.wait_for_text("Press Ctrl-C again to exit");
-    terminal.press("\x03");
-    assert_eq!(terminal.finish(), 0, "the agent's exit code");
     machines.terminate_all();
 }
