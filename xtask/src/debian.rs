@@ -97,7 +97,7 @@ pub(crate) fn exfat() -> Result<(), Failure> {
 }
 
 /// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for. And
-/// what reads a machine's disk with engines as its kernel does.
+/// what reads a machine's disk with engines as its kernel does, and what makes a network from which it is looked at.
 pub(crate) fn instances() -> Result<(), Failure> {
     let packages: [Package; 4] = [
         ("busybox", || on_path("busybox")),

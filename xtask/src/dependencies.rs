@@ -1,7 +1,5 @@
 //! Licences and known vulnerabilities of everything in Cargo.lock.
 
-use std::process::Command;
-
 use semver::Version;
 use serde::Deserialize;
 
@@ -53,7 +51,7 @@ struct Advisory {
 
 /// Fails on a licence that is not in the list, and on a version that is known to be vulnerable.
 pub(crate) fn check() -> Result<(), Failure> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = crate::build::plain_cargo()
         .current_dir(root())
         .args(["metadata", "--format-version", "1", "--locked"])
         .output()

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::Failure;
 use crate::workspace::{at, contract, entries, root, write_if_changed};
@@ -67,8 +66,7 @@ fn sync(mode: Mode, wanted: &Files, folder: &Path, source: &str) -> Result<(), F
 
 /// The version and the folder of the locked crate.
 fn source() -> Result<(String, PathBuf), Failure> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = crate::build::plain_cargo()
         .current_dir(root())
         .args(["metadata", "--format-version", "1"])
         .output()

@@ -57,10 +57,10 @@ pub struct Chosen {
     pub note: Option<String>,
 }
 
-/// What virtual machines are run with here.
+/// How fast what runs there runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speed {
-    Hardware,
+    Full,
     Emulated,
 }
 
@@ -71,23 +71,20 @@ impl Pcoder {
     /// `unsupported` where this pcoder has no such provider; what a virtual machine lacks here, where one was asked for;
     /// `denied` where a policy does not let its provider run, which is never a reason to do without.
     pub async fn choose_machine(&self, mode: Mode, image: Option<&str>) -> Result<Chosen, Error> {
-        if mode == Mode::HostNative {
-            return rule(mode, Err(missing(mode)));
-        }
-        let provider = match self.plugin(Kind::Provider, mode.provider()).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is(code::NOT_FOUND) => Err(missing(mode)),
-            Err(error) => return Err(error),
+        let there = match mode {
+            Mode::HostNative => Ok(Speed::Full),
+            _ => match (self.plugin(Kind::Provider, mode.provider()).await, mode) {
+                (Ok(_), Mode::LinuxPortable | Mode::Auto) => self.virtual_machines(image).await,
+                (Ok(_), _) => Ok(Speed::Full),
+                (Err(error), _) if error.is(code::NOT_FOUND) => Err(missing(mode)),
+                (Err(error), _) => return Err(error),
+            },
         };
-        let machines = match provider {
-            Ok(()) => self.machines_here(image).await,
-            Err(error) => Err(error),
-        };
-        rule(mode, machines)
+        rule(mode, there)
     }
 
     /// What virtual machines would be run with, or what they lack.
-    async fn machines_here(&self, image: Option<&str>) -> Result<Speed, Error> {
+    async fn virtual_machines(&self, image: Option<&str>) -> Result<Speed, Error> {
         let (facts, problem) = self.look_at_host().await;
         if let Some(problem) = problem {
             return Err(from_vm(problem));
@@ -105,7 +102,7 @@ impl Pcoder {
             None => images.find(&Arch::parse(&facts.arch).unwrap_or(Arch::X86_64).default_image()).map(drop),
         };
         found.map_err(|error| from_vm(&error))?;
-        Ok(if best.name == "tcg" { Speed::Emulated } else { Speed::Hardware })
+        Ok(if best.name == "tcg" { Speed::Emulated } else { Speed::Full })
     }
 }
 
@@ -115,27 +112,25 @@ fn missing(mode: Mode) -> Error {
 }
 
 /// The rules.
-fn rule(mode: Mode, machines: Result<Speed, Error>) -> Result<Chosen, Error> {
-    let chosen = |provider, note| Ok(Chosen { provider, note });
-    match (mode, machines) {
-        (Mode::HostNative, _) => chosen("local", None),
-        (Mode::LinuxPortable | Mode::Auto, Ok(Speed::Hardware)) => chosen("qemu", None),
-        (Mode::LinuxPortable | Mode::Auto, Ok(Speed::Emulated)) => {
+fn rule(mode: Mode, there: Result<Speed, Error>) -> Result<Chosen, Error> {
+    let chosen = |mode: Mode, note| Ok(Chosen { provider: mode.provider(), note });
+    match (mode, there) {
+        (mode, Ok(Speed::Full)) => chosen(mode, None),
+        (mode, Ok(Speed::Emulated)) => {
             let note = "the machine is emulated, and some ten times slower: `pcoder runtime probe` says why";
-            chosen("qemu", Some(note.to_owned()))
+            chosen(mode, Some(note.to_owned()))
         }
-        (Mode::LinuxWsl, Ok(_)) => chosen("wsl", None),
-        (Mode::LinuxPortable | Mode::LinuxWsl, Err(error)) => {
+        (Mode::Auto, Err(error)) => {
+            let about = error.subject.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+            let note = format!("it runs on this machine, without isolation: {}{about}", error.message);
+            chosen(Mode::HostNative, Some(note))
+        }
+        (_, Err(error)) => {
             let hint = match &error.hint {
                 Some(hint) => format!("{hint}. {WITHOUT}"),
                 None => format!("`pcoder runtime probe` says what this machine can do; {WITHOUT}"),
             };
             Err(error.hint(hint))
-        }
-        (Mode::Auto, Err(error)) => {
-            let about = error.subject.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-            let note = format!("it runs on this machine, without isolation: {}{about}", error.message);
-            chosen("local", Some(note))
         }
     }
 }
@@ -152,11 +147,11 @@ mod tests {
     #[test]
     fn a_mode_becomes_the_same_provider_whenever_the_same_is_here() {
         let provider = |mode, machines| rule(mode, machines).map(|it| (it.provider, it.note.is_some()));
-        assert_eq!(provider(Mode::HostNative, Ok(Speed::Hardware)), Ok(("local", false)));
-        assert_eq!(provider(Mode::HostNative, Err(lacks())), Ok(("local", false)));
-        assert_eq!(provider(Mode::LinuxPortable, Ok(Speed::Hardware)), Ok(("qemu", false)));
+        assert_eq!(provider(Mode::HostNative, Ok(Speed::Full)), Ok(("local", false)));
+        assert_eq!(provider(Mode::LinuxPortable, Ok(Speed::Full)), Ok(("qemu", false)));
+        assert_eq!(provider(Mode::LinuxWsl, Ok(Speed::Full)), Ok(("wsl", false)));
         assert_eq!(provider(Mode::LinuxPortable, Ok(Speed::Emulated)), Ok(("qemu", true)));
-        assert_eq!(provider(Mode::Auto, Ok(Speed::Hardware)), Ok(("qemu", false)));
+        assert_eq!(provider(Mode::Auto, Ok(Speed::Full)), Ok(("qemu", false)));
         assert_eq!(provider(Mode::Auto, Ok(Speed::Emulated)), Ok(("qemu", true)));
         assert_eq!(provider(Mode::Auto, Err(lacks())), Ok(("local", true)));
         assert_eq!(provider(Mode::Auto, Err(missing(Mode::Auto))), Ok(("local", true)));

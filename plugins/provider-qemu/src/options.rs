@@ -12,7 +12,8 @@ use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg, env.NAME and engines";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, \
+                       accelerator=auto|kvm|hvf|whpx|tcg, env.NAME and engines";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;

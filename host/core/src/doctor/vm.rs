@@ -4,11 +4,11 @@ use pcoder_vm::{Error, HostFacts};
 
 use super::Job;
 use super::record::Finding;
-use crate::Pcoder;
+use crate::{Mode, Pcoder};
 
 const CATEGORY: &str = "machines";
 /// The provider that starts them.
-const PROVIDER: &str = "qemu";
+const PROVIDER: &str = Mode::LinuxPortable.provider();
 const BOOTSTRAP: &str = "`pcoder runtime bootstrap` sets one up";
 const SLOW: &str = "virtual machines are emulated, and some ten times slower";
 

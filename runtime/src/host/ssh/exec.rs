@@ -25,7 +25,8 @@ const OPERATION: &str = "ssh.exec";
 /// (`MAX_CMD_LEN`), and Linux takes 128 KiB as one word, which is what a server makes of a line.
 const LONGEST_LINE: usize = 8000;
 
-/// Keeps a script where its user alone reads it, in memory where there is a place for that: it may have secrets in it.
+/// Keeps a script where its user alone reads it, in memory where there is a place for that: it may have secrets in it. One
+/// that is not started after this, because its caller has left, stays there.
 const KEEP: &str = "umask 077; d=/dev/shm; [ -w \"$d\" ] || d=${TMPDIR:-/tmp}; \
                     f=$(mktemp \"$d/pcoder.XXXXXX\") && cat >\"$f\" && printf %s \"$f\"";
 
@@ -84,12 +85,13 @@ pub(super) struct Terminal {
 /// Runs a command to its end.
 pub(super) async fn run(
     connection: &Connection,
+    gate: &Arc<Gate>,
     line: String,
     terminal: Option<Terminal>,
     ends: Ends,
 ) -> Result<ExitStatus, Error> {
     let broken = |error: russh::Error| failed(OPERATION, &error);
-    let line = if line.len() > LONGEST_LINE { script(connection, &line).await? } else { line };
+    let line = if line.len() > LONGEST_LINE { script(connection, gate, &line).await? } else { line };
     let channel = connection.handle.channel_open_session().await.map_err(broken)?;
     let (mut reader, writer) = channel.split();
     let has_terminal = terminal.is_some();
@@ -111,7 +113,7 @@ pub(super) async fn run(
 }
 
 /// A line that runs one that is too long to be sent as one. It takes it away before anything else.
-async fn script(connection: &Connection, line: &str) -> Result<String, Error> {
+async fn script(connection: &Connection, gate: &Arc<Gate>, line: &str) -> Result<String, Error> {
     let broken = |error: russh::Error| failed(OPERATION, &error);
     let channel = connection.handle.channel_open_session().await.map_err(broken)?;
     let (mut reader, writer) = channel.split();
@@ -119,8 +121,9 @@ async fn script(connection: &Connection, line: &str) -> Result<String, Error> {
     agreed(&mut reader, "the other side runs no commands").await?;
     writer.data_bytes(format!("rm -f -- \"$0\"\n{line}\n").into_bytes()).await.map_err(broken)?;
     writer.eof().await.map_err(broken)?;
-    let (mut name, mut said) = (Vec::new(), Vec::new());
+    let (mut name, mut said) = (Kept::new(gate), Kept::new(gate));
     let status = output(&mut reader, &mut name, &mut said).await?;
+    let (name, said) = (name.take()?, said.take()?);
     match String::from_utf8(name) {
         Ok(name) if status == ExitStatus::Exited(0) && name.starts_with('/') => Ok(format!("exec sh {}", quote(&name))),
         _ => {

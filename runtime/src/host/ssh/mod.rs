@@ -131,7 +131,7 @@ impl CallState {
         if own {
             back::listen(&connection, &self.context.called.back).await?;
         }
-        exec::run(&connection, line, terminal, stdio.ends()?).await
+        exec::run(&connection, &self.gate, line, terminal, stdio.ends()?).await
     }
 
     /// The same with its input and its output in memory.
@@ -151,7 +151,7 @@ impl CallState {
             stdout: Box::new(stdout.clone()),
             stderr: Box::new(stderr.clone()),
         };
-        let status = exec::run(&connection, line, None, ends).await?;
+        let status = exec::run(&connection, &self.gate, line, None, ends).await?;
         Ok(Output { status, stdout: stdout.take()?, stderr: stderr.take()? })
     }
 
