@@ -70,10 +70,11 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
         next: None,
         host_key: None,
         tried: Vec::new(),
+        restored: false,
         ..record
     };
     copy.unreachable();
-    bring_up(&Boot { store, facts, architecture, image }, &mut copy)
+    bring_up(&Boot { store, facts, architecture, image, templates: false }, &mut copy)
 }
 
 /// Puts a new layer on top, and returns those that are not written to any more.

@@ -16,6 +16,7 @@ use crate::ports;
 use crate::qmp::Qmp;
 use crate::record::{Phase, Record, Wish, is_alive};
 use crate::store::{Store, is_id};
+use crate::template;
 
 /// How long to wait for those who talk with the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,9 +42,11 @@ pub(crate) fn boot(host: ProviderHost<'_>, options: BootOptions) -> Result<Insta
     let architecture = architecture(&facts, store.operation)?;
     let plan = Plan::of(host, &facts, architecture, options)?;
     let image = Image::read(host, store.operation, &plan.image)?;
+    let (templates, keeps) = (plan.template, plan.templates);
     let mut record = plan.record(store.new_id(), disk::new_name(host), &image, host.clock().now_ms())?;
     store.sweep();
-    bring_up(&Boot { store, facts, architecture, image }, &mut record)
+    template::sweep(store, &facts, keeps);
+    bring_up(&Boot { store, facts, architecture, image, templates }, &mut record)
 }
 
 /// Makes a new instance and boots it. One that does not become ready leaves nothing.
@@ -148,7 +151,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     record.seen_ms = now;
     record.unreachable();
     store.write(&record)?;
-    Boot { store, facts, architecture, image }.run(&mut record, false)?;
+    Boot { store, facts, architecture, image, templates: false }.run(&mut record, false)?;
     Ok(record.instance(Phase::Ready))
 }
 
@@ -165,7 +168,14 @@ pub(crate) fn same_image(store: Store<'_>, record: &Record, image: &Image) -> Re
 
 pub(crate) fn terminate(host: ProviderHost<'_>, id: &str) -> Result<()> {
     // What is no identity is not there.
-    if is_id(id) { Store::new(host, "provider.terminate").remove(id) } else { Ok(()) }
+    if !is_id(id) {
+        return Ok(());
+    }
+    let store = Store::new(host, "provider.terminate");
+    store.remove(id)?;
+    // What a boot that was killed left running, for whoever boots nothing more.
+    template::sweep(store, &Facts::default(), true);
+    Ok(())
 }
 
 pub(crate) fn expose(host: ProviderHost<'_>, id: &str, port: u16) -> Result<String> {

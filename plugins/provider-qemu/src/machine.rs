@@ -52,7 +52,7 @@ pub(crate) struct Architecture {
     /// Arm has it since QEMU knows by itself whose interrupt controller to take.
     old_whpx: bool,
     /// Only there QEMU has a device that tells a guest that it is a copy.
-    generation: bool,
+    pub(crate) generation: bool,
     /// What its interrupt controller can serve.
     pub(crate) most_cpus: u32,
 }
@@ -145,7 +145,7 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
         add("-blockdev", node(layer, &below, depth > 0));
         below.clone_from(layer);
     }
-    add("-blockdev", seed(&format!("instances/{id}/seed.img")));
+    add("-blockdev", seed(&format!("{}/seed.img", crate::store::folder(id))));
     add("-device", format!("virtio-blk-pci,id=root,drive={below},serial=pcoder-root"));
     add("-device", "virtio-blk-pci,drive=seed,serial=CIDATA".to_owned());
     add("-netdev", format!("user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:0-:22"));
@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::grants::Service;
     use crate::peer::{record, world};
+    use crate::start::Start;
 
     fn made(arch: &str, accelerator: Accelerator, version: Version, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let host = world();
@@ -252,6 +253,12 @@ mod tests {
                 record.layers.push("l000000000000000b".to_owned());
                 record.network = Network::None;
             }));
+            if arch == "x86_64" {
+                let cold = made(arch, Accelerator::Tcg, [10, 0, 2], |record| record.id = "tp-0000000a".to_owned());
+                all.push(Start::Template.arguments(cold, "tp-0000000a", 2048));
+                let cold = made(arch, Accelerator::Kvm, [10, 0, 2], |_| ());
+                all.push(Start::Copy("tp-0000000a").arguments(cold, "vm-0000000a", 2048));
+            }
             let asked = Service::of(Architecture::of(arch).unwrap().program);
             for arguments in &all {
                 assert_eq!(asked.refuses(arguments), None);

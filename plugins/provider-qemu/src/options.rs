@@ -11,8 +11,8 @@ use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str =
-    "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg, \
+     template=auto|off and env.NAME";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -32,6 +32,10 @@ pub(crate) struct Plan {
     disk_gib: Option<u64>,
     network: Network,
     wanted: Option<Accelerator>,
+    /// Whether it may begin with a template's memory.
+    pub(crate) template: bool,
+    /// Whether there may be templates at all: what a setting says holds for all machines.
+    pub(crate) templates: bool,
     environment: BTreeMap<String, String>,
 }
 
@@ -59,16 +63,20 @@ impl Plan {
             disk_gib: None,
             network: Network::Full,
             wanted: None,
+            template: true,
+            templates: true,
             environment: BTreeMap::new(),
         };
-        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator"] {
+        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator", "template"] {
             if let Some(value) = setting(name) {
                 plan.set(name, &value, architecture)?;
             }
         }
+        plan.templates = plan.template;
         for option in &options.options {
             plan.set(&option.name, &option.value, architecture)?;
         }
+        plan.template &= plan.templates;
         if let Some(most) = facts.memory_mib.filter(|it| plan.memory_mib > *it) {
             let message = format!("a machine cannot have more memory than this computer, which has {most} MiB");
             return Err(Error::invalid(OPERATION, message).subject("memory-mib"));
@@ -99,6 +107,13 @@ impl Plan {
                             .hint("`network=none` reaches nothing"));
                     }
                     _ => return Err(Error::invalid(OPERATION, "a network is `none` or `full`").subject("network")),
+                }
+            }
+            "template" => {
+                self.template = match value {
+                    "auto" => true,
+                    "off" => false,
+                    _ => return Err(Error::invalid(OPERATION, "a template is `auto` or `off`").subject("template")),
                 }
             }
             "accelerator" if value == "auto" => self.wanted = None,
@@ -151,6 +166,7 @@ impl Plan {
             wanted: self.wanted.map(|it| it.name().to_owned()),
             accelerator: None,
             tried: Vec::new(),
+            restored: false,
             host_key: None,
             ssh_port: None,
             exposed: BTreeMap::new(),
@@ -200,6 +216,7 @@ mod tests {
             ("network", "restricted", code::UNSUPPORTED),
             ("network", "bridge", code::INVALID),
             ("accelerator", "xen", code::INVALID),
+            ("template", "always", code::INVALID),
             ("env.A=B", "x", code::INVALID),
             ("env.A", "x\ny", code::INVALID),
             ("env.", "x", code::INVALID),
