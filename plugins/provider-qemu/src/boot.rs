@@ -9,6 +9,7 @@ use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, Setting, WriteOptions, 
 use serde_json::json;
 
 use crate::console;
+use crate::copy;
 use crate::disk;
 use crate::exec::KEY;
 use crate::facts::Facts;
@@ -20,7 +21,7 @@ use crate::ports;
 use crate::qmp::{Event, Qmp};
 use crate::record::{Record, Wish, is_alive};
 use crate::seed::Seed;
-use crate::start::{self, Start};
+use crate::start::Start;
 use crate::store::{ROOT, Store, folder};
 use crate::template;
 
@@ -56,8 +57,17 @@ pub(crate) struct Boot<'a> {
     pub(crate) facts: Facts,
     pub(crate) architecture: Architecture,
     pub(crate) image: Image,
-    /// Whether a new instance may begin with the memory of a template.
-    pub(crate) templates: bool,
+    pub(crate) from: From,
+}
+
+/// What a new instance may begin with. Where that does not work, it boots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum From {
+    Nothing,
+    /// The memory of a template.
+    Template,
+    /// The memory of the instance that it is a copy of.
+    Saved,
 }
 
 /// How often software is tried. QEMU 10.0.2 died once in fifty boots of a failed assertion of its own
@@ -89,6 +99,8 @@ impl Start<'_> {
             (Self::Template, true) => TEMPLATE_SOFTWARE,
             (Self::Copy(_), false) => RESTORED_HARDWARE,
             (Self::Copy(_), true) => RESTORED_SOFTWARE,
+            // All of its memory is read before, which may be much.
+            (Self::Saved, _) => RESTORED_SOFTWARE * 2,
         }
     }
 }
@@ -97,8 +109,7 @@ impl Boot<'_> {
     /// Boots the instance on the accelerator that works, and writes down that it runs. Where it fails, nothing runs.
     ///
     /// The first layer of a `fresh` one is made anew for each try: what an accelerator that does not work did to it is
-    /// nobody's. Such a one begins with the memory of a template, where there is one; that this does not work only costs
-    /// time.
+    /// nobody's. Such a one may begin with a memory that was saved; that this does not work only costs time.
     pub(crate) fn run(&self, record: &mut Record, fresh: bool) -> Result<()> {
         let store = self.store;
         self.write_seed(record)?;
@@ -111,16 +122,16 @@ impl Boot<'_> {
         let mut last = None;
         let mut waiting: VecDeque<(Accelerator, usize)> = rungs.try_these.into_iter().map(|it| (it, 1)).collect();
         while let Some((accelerator, attempt)) = waiting.pop_front() {
-            let key = match fresh && attempt == 1 && self.templates {
-                true => template::Key::of(self, accelerator, record),
-                false => None,
+            let is_template = attempt == 1 && self.from == From::Template;
+            let key = is_template.then(|| template::Key::of(self, accelerator, record)).flatten();
+            let begun = match &key {
+                Some(key) => template::restored(self, accelerator, record, key),
+                None if self.from == From::Saved && attempt == 1 => copy::restored(self, accelerator, record),
+                None => Ok(None),
             };
-            let copied = key.as_ref().and_then(|key| match template::restored(self, accelerator, record, key) {
-                Ok(ready) => ready,
-                Err(why) => {
-                    restored.push(format!("template: {why}"));
-                    None
-                }
+            let copied = begun.unwrap_or_else(|why| {
+                restored.push(why);
+                None
             });
             let is_copy = copied.is_some();
             let tried = match copied {
@@ -257,8 +268,8 @@ impl Boot<'_> {
         let started = clock.monotonic();
         let mut qmp = Qmp::open(host, self.store.operation, &record.id, deadline)?;
         qmp.negotiate()?;
-        if let Start::Copy(template) = start {
-            migrate::restore(&mut qmp, clock, &start::state(template), deadline)?;
+        if let Some(state) = start.state(&record.id) {
+            migrate::restore(&mut qmp, clock, &state, deadline)?;
         }
         let look = if start.is_restored() { LOOK_AT_RESTORED } else { LOOK };
         let mut guest = Guest::default();

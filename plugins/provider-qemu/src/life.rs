@@ -5,8 +5,8 @@ use std::time::Duration;
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{BootOptions, Error, Instance, Result, Setting, code};
 
-use crate::boot::Boot;
-use crate::copy::settle;
+use crate::boot::{Boot, From};
+use crate::copy::{go_on, settle};
 use crate::disk;
 use crate::facts::Facts;
 use crate::image::Image;
@@ -42,11 +42,12 @@ pub(crate) fn boot(host: ProviderHost<'_>, options: BootOptions) -> Result<Insta
     let architecture = architecture(&facts, store.operation)?;
     let plan = Plan::of(host, &facts, architecture, options)?;
     let image = Image::read(host, store.operation, &plan.image)?;
-    let (templates, keeps) = (plan.template, plan.templates);
+    let from = if plan.template { From::Template } else { From::Nothing };
+    let keeps = plan.templates;
     let mut record = plan.record(store.new_id(), disk::new_name(host), &image, host.clock().now_ms())?;
     store.sweep();
     template::sweep(store, &facts, keeps);
-    bring_up(&Boot { store, facts, architecture, image, templates }, &mut record)
+    bring_up(&Boot { store, facts, architecture, image, from }, &mut record)
 }
 
 /// Makes a new instance and boots it. One that does not become ready leaves nothing.
@@ -133,7 +134,10 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let mut record = store.read(id)?;
     let now = host.clock().now_ms();
     match record.phase(store.service(id)?.as_ref(), now) {
-        Phase::Ready => return Ok(record.instance(Phase::Ready)),
+        Phase::Ready => {
+            let record = if record.paused { go_on(store, id)? } else { record };
+            return Ok(record.instance(Phase::Ready));
+        }
         Phase::Booting => {
             return Err(Error::new(code::CONFLICT, store.operation, "the instance is being booted").subject(id));
         }
@@ -151,7 +155,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     record.seen_ms = now;
     record.unreachable();
     store.write(&record)?;
-    Boot { store, facts, architecture, image, templates: false }.run(&mut record, false)?;
+    Boot { store, facts, architecture, image, from: From::Nothing }.run(&mut record, false)?;
     Ok(record.instance(Phase::Ready))
 }
 

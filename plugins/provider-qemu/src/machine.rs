@@ -257,7 +257,8 @@ mod tests {
                 let cold = made(arch, Accelerator::Tcg, [10, 0, 2], |record| record.id = "tp-0000000a".to_owned());
                 all.push(Start::Template.arguments(cold, "tp-0000000a", 2048));
                 let cold = made(arch, Accelerator::Kvm, [10, 0, 2], |_| ());
-                all.push(Start::Copy("tp-0000000a").arguments(cold, "vm-0000000a", 2048));
+                all.push(Start::Copy("tp-0000000a").arguments(cold.clone(), "vm-0000000a", 2048));
+                all.push(Start::Saved.arguments(cold, "vm-0000000a", 2048));
             }
             let asked = Service::of(Architecture::of(arch).unwrap().program);
             for arguments in &all {

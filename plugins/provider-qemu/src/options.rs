@@ -158,6 +158,7 @@ impl Plan {
             image_sha256: image.digest().to_owned(),
             layers: vec![layer],
             next: None,
+            paused: false,
             disk_gib,
             memory_mib: self.memory_mib,
             cpus: self.cpus,

@@ -35,6 +35,8 @@ pub(crate) enum Guest {
     Deaf,
     /// Is ready, and its state cannot be written.
     Unsavable,
+    /// Is ready, and has more in its memory than can be written in time.
+    Large,
     /// Is another version's: the state that it is to go on with is refused.
     Refused,
 }
@@ -44,8 +46,8 @@ pub(crate) fn world() -> FakeHost {
     world_where(|_| Guest::Ready(2))
 }
 
-/// A host on which guests do what this says for an accelerator; `kvm template` is the guest of a template there, and
-/// `kvm copy` one that begins with it.
+/// A host on which guests do what this says for an accelerator; `kvm template` is the guest of a template there, `kvm copy`
+/// one that begins with it, and `kvm saved` one that begins with what another one was.
 pub(crate) fn world_where(guest: impl Fn(&str) -> Guest + 'static) -> FakeHost {
     let host = FakeHost::new().running(move |name, spec| Ok(Box::new(Qemu::new(name, spec, &guest))));
     host.put_on_host("images", "debian-13-x86_64/guest.json", image().as_bytes());
@@ -89,6 +91,7 @@ pub(crate) fn record(id: &str) -> Record {
         image_sha256: "sum-of-root.img".to_owned(),
         layers: vec!["l000000000000000a".to_owned()],
         next: None,
+        paused: false,
         disk_gib: 1,
         memory_mib: 2048,
         cpus: 2,
@@ -145,14 +148,15 @@ impl Qemu {
         let memory = memory.map(|(folder, _)| folder.to_owned());
         assert_eq!(memory.is_some(), after("-machine").ends_with(",memory-backend=pc.ram"));
         assert!(memory.is_none() || object.contains(&format!("size={}M", after("-m"))));
+        let incoming = spec.args.iter().any(|it| it == "-incoming");
         let kind = match (&memory, object.contains("share=on")) {
+            (None, _) if incoming => format!("{accelerator} saved"),
             (None, _) => accelerator,
             (Some(_), true) => format!("{accelerator} template"),
             (Some(_), false) => format!("{accelerator} copy"),
         };
         let guest = if is_maker { Guest::Silent } else { guest(&kind) };
-        let incoming = spec.args.iter().any(|it| it == "-incoming");
-        assert_eq!(incoming, kind.ends_with("copy"));
+        assert_eq!(incoming, kind.ends_with("copy") || kind.ends_with("saved"));
         let top = spec.args.iter().find_map(|it| it.strip_prefix("virtio-blk-pci,id=root,drive=")).unwrap_or_default();
         Self {
             guest,
@@ -226,6 +230,7 @@ impl Qemu {
     fn answer(&mut self, command: &str, arguments: &Value, folder: &Folder) -> Result<Value, (&'static str, String)> {
         let refused = |words: &str| Err(("GenericError", words.to_owned()));
         match command {
+            "query-status" if self.stopped => Ok(json!({ "status": "paused", "running": false })),
             "query-status" if self.incoming => Ok(json!({ "status": "inmigrate", "running": false })),
             "migrate-set-capabilities" => {
                 self.capable = true;
@@ -235,12 +240,19 @@ impl Qemu {
                 self.stopped = command == "stop";
                 Ok(json!({}))
             }
+            "migrate-set-parameters" | "migrate_cancel" => Ok(json!({})),
             "migrate" => {
-                assert!(self.stopped && self.capable, "the memory is in its file");
+                assert!(self.stopped && self.capable);
+                // Which memory it was, and what of its disks may be below those of a copy.
+                let below: Vec<&String> = match self.instance.starts_with("tp-") {
+                    true => vec![&self.top],
+                    false => self.read_only.iter().filter(|it| *it != "seed").collect(),
+                };
                 let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap();
-                folder.put(path, format!("state of {}", self.instance).as_bytes());
+                folder.put(path, json!([self.instance, below]).to_string().as_bytes());
                 self.migration = match self.guest {
                     Guest::Unsavable => json!({ "status": "failed", "error-desc": "No space left on device" }),
+                    Guest::Large => json!({ "status": "active" }),
                     _ => json!({ "status": "completed" }),
                 };
                 Ok(json!({}))
@@ -249,9 +261,12 @@ impl Qemu {
             "migrate-incoming" => {
                 assert!(self.incoming && self.capable);
                 let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap();
-                let state = folder.file(path).map(|it| String::from_utf8(it).unwrap()).unwrap_or_default();
-                let memory = folder.file(&path.replace("/state", "/ram.img")).unwrap();
-                if self.guest == Guest::Refused || state.as_bytes() != [b"state of ", &memory[..]].concat() {
+                let state: Value = serde_json::from_slice(&folder.file(path).unwrap_or_default()).unwrap_or_default();
+                let memory = folder.file(&path.replace("/state", "/ram.img"));
+                let is_its = memory.is_none_or(|it| state[0] == String::from_utf8(it).unwrap());
+                let layers = state[1].as_array().cloned().unwrap_or_default();
+                let are_below = layers.iter().all(|it| self.read_only.contains(it.as_str().unwrap()));
+                if self.guest == Guest::Refused || layers.is_empty() || !is_its || !are_below {
                     self.fail("load of migration failed: Invalid argument");
                 } else {
                     self.incoming = false;
@@ -362,7 +377,9 @@ impl Program for Qemu {
         let ready = |instance: &str| format!("ready ssh-ed25519 AAAAkey+/= {instance}\n");
         match self.guest {
             Guest::Ready(after) => open(after, ready(&self.instance), &mut self.opened, &mut self.said),
-            Guest::Deaf | Guest::Unsavable => open(1, ready(&self.instance), &mut self.opened, &mut self.said),
+            Guest::Deaf | Guest::Unsavable | Guest::Large => {
+                open(1, ready(&self.instance), &mut self.opened, &mut self.said)
+            }
             Guest::Other(after) => {
                 let rubbish = format!(
                     "\u{0}\u{fffd}ready\nready ssh-rsa x y\n{}ready ssh-ed25519 A\u{1b} {}\n",

@@ -65,6 +65,9 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<String>,
     /// A layer that was being put on top, see [`crate::copy`].
     pub(crate) next: Option<String>,
+    /// It may stand still, because it was being copied.
+    #[serde(default)]
+    pub(crate) paused: bool,
     pub(crate) disk_gib: u64,
     pub(crate) memory_mib: u64,
     pub(crate) cpus: u32,
@@ -76,7 +79,7 @@ pub(crate) struct Record {
     pub(crate) accelerator: Option<String>,
     /// What did not work before that, and why.
     pub(crate) tried: Vec<String>,
-    /// It began with a template's memory, see [`crate::template`], the last time.
+    /// It began with a memory that was saved, the last time.
     #[serde(default)]
     pub(crate) restored: bool,
     /// As one line of OpenSSH's public key format, once it was ready.

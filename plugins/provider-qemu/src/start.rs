@@ -11,18 +11,23 @@ pub(crate) enum Start<'a> {
     Template,
     /// This template's, which all that begin with it share until they write to it.
     Copy(&'a str),
+    /// What another machine had in it when it was saved for this one.
+    Saved,
 }
 
 /// The name of the memory in what is saved. It is what QEMU calls it where nothing is said, so that a memory fits a machine
 /// that was started in another way.
 const NAME: &str = "pc.ram";
 
+/// What to begin with is said over QMP.
+const INCOMING: [&str; 2] = ["-incoming", "defer"];
+
 /// The memory of a template, below the root `state`.
 pub(crate) fn memory(template: &str) -> String {
     format!("{}/ram.img", folder(template))
 }
 
-/// The state of the devices of what is saved in a folder.
+/// What is saved in the folder of a template, or of the instance that is to go on with it.
 pub(crate) fn state(id: &str) -> String {
     format!("{}/state", folder(id))
 }
@@ -32,6 +37,10 @@ impl Start<'_> {
     pub(crate) fn arguments(self, mut boots: Vec<String>, id: &str, memory_mib: u64) -> Vec<String> {
         let (template, how) = match self {
             Self::Cold => return boots,
+            Self::Saved => {
+                boots.extend(INCOMING.map(str::to_owned));
+                return boots;
+            }
             Self::Template => (id, "share=on"),
             // A QEMU that may not write to the file cannot, whatever its guest does.
             Self::Copy(template) => (template, "share=off,readonly=on,rom=off"),
@@ -43,12 +52,21 @@ impl Start<'_> {
         boots.push("-object".to_owned());
         boots.push(format!("memory-backend-file,id={NAME},mem-path={path},size={memory_mib}M,{how}"));
         if self.is_restored() {
-            boots.extend(["-incoming", "defer"].map(str::to_owned));
+            boots.extend(INCOMING.map(str::to_owned));
         }
         boots
     }
 
+    /// The file that has the state of its devices, and its memory where that is in no file of its own.
+    pub(crate) fn state(self, id: &str) -> Option<String> {
+        match self {
+            Self::Cold | Self::Template => None,
+            Self::Copy(template) => Some(state(template)),
+            Self::Saved => Some(state(id)),
+        }
+    }
+
     pub(crate) fn is_restored(self) -> bool {
-        matches!(self, Self::Copy(_))
+        matches!(self, Self::Copy(_) | Self::Saved)
     }
 }

@@ -32,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 use crate::boot::{Boot, Ready};
 use crate::disk;
 use crate::facts::Facts;
-use crate::machine::Accelerator;
+use crate::machine::{Accelerator, Architecture};
 use crate::record::Record;
 use crate::start::{self, Start};
 use crate::store::{ROOT, Store, folder, if_there, is_number};
@@ -68,16 +68,19 @@ pub(crate) struct Key {
     host: Option<String>,
 }
 
+/// Whether a machine can be saved and others go on with that.
+///
+/// - A guest has to learn that it is a copy. Without `vmgenid` somebody would have to tell it through its control port, which
+///   QMP cannot write to.
+/// - Of KVM and of software it is known that a machine goes on as it was; of the others nobody says it.
+pub(crate) fn can_be_saved(architecture: Architecture, accelerator: Accelerator) -> bool {
+    architecture.generation && matches!(accelerator, Accelerator::Kvm | Accelerator::Tcg)
+}
+
 impl Key {
-    /// The key of what an instance is, where there can be a template of it.
-    ///
-    /// - A guest has to learn that it is a copy. Without `vmgenid` somebody would have to tell it through its control port,
-    ///   which QMP cannot write to.
-    /// - QEMU has memory in files on POSIX only.
-    /// - Of KVM and of software it is known that a machine goes on as it was; of the others nobody says it.
+    /// The key of what an instance is, where there can be a template of it: QEMU has memory in files on POSIX only.
     pub(crate) fn of(boot: &Boot<'_>, accelerator: Accelerator, record: &Record) -> Option<Self> {
-        let known = matches!(accelerator, Accelerator::Kvm | Accelerator::Tcg);
-        if !known || !boot.architecture.generation || boot.facts.os == "windows" {
+        if !can_be_saved(boot.architecture, accelerator) || boot.facts.os == "windows" {
             return None;
         }
         let qemu = boot.facts.qemu()?.to_owned();
@@ -208,7 +211,7 @@ pub(crate) fn restored(
             Ok(template) => template,
             Err(why) => {
                 notes::failed(store, key, &why);
-                return Err(format!("it could not be made: {why}"));
+                return Err(format!("template: it could not be made: {why}"));
             }
         },
     };
@@ -231,7 +234,7 @@ pub(crate) fn restored(
     let Some(why) = why else { return Ok(None) };
     notes::failed(store, key, &why);
     discard(store, &template.id);
-    Err(why)
+    Err(format!("template: {why}"))
 }
 
 enum Begun {

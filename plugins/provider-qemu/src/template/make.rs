@@ -88,6 +88,7 @@ fn save(boot: &Boot<'_>, accelerator: Accelerator, waits: &Record, template: &mu
         return Err(settled.failure(store.operation, "the wait for the end of its boot"));
     }
     let mut qmp = Qmp::open(store.host, store.operation, &template.id, END)?;
+    qmp.run("stop")?;
     migrate::save(&mut qmp, clock, &start::state(&template.id), SAVE)?;
     qmp.run("quit")?;
     if !qmp.ends_within(END) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::boot::From;
 use crate::life;
 use crate::peer::{Guest, boot_options, world, world_where};
 use crate::record::Wish;
@@ -202,7 +203,7 @@ fn a_template_whose_files_changed_is_discarded() {
     type Change = fn(&FakeHost, &Template);
     let changes: [Change; 5] = [
         |host, it| host.put_on_host(ROOT, &start::memory(&it.id), b"short"),
-        |host, it| host.put_on_host(ROOT, &start::state(&it.id), format!("State of {}", it.id).as_bytes()),
+        |host, it| host.put_on_host(ROOT, &start::state(&it.id), br#"["tp-ffffffff",[]]"#),
         |host, it| host.put_on_host(ROOT, &disk::path(&it.layer), b"short"),
         |host, it| host.provider().files().remove(ROOT, &start::state(&it.id), false).unwrap(),
         |host, it| host.put_on_host(ROOT, &file(&it.id), b"{"),
@@ -367,7 +368,7 @@ fn a_template_that_somebody_removes_is_not_begun_with() {
     let facts = Facts::read(host.provider(), "o").unwrap();
     let architecture = life::architecture(&facts, "o").unwrap();
     let image = crate::image::Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
-    let boot = Boot { store: store(&host), facts, architecture, image, templates: true };
+    let boot = Boot { store: store(&host), facts, architecture, image, from: From::Template };
     let mut record = crate::peer::record("vm-0000000a");
     store(&host).create(&record).unwrap();
     record.layers.push(template.layer.clone());
