@@ -80,7 +80,7 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             let mut qmp = Qmp::open(host, store.operation, id, PATIENCE)?;
             // As it is now that nobody else talks.
             record = store.read(id)?;
-            match memory::can_be_saved(host, architecture, &record) {
+            match memory::can_be_saved(host, &facts, architecture, &record) {
                 true => memory::freeze(store, architecture, &mut record, &copy, &mut qmp)?,
                 false => (freeze(store, architecture, &mut record, Some(&mut qmp))?, From::Nothing),
             }

@@ -102,8 +102,11 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
         return Err(record.not_running(store.operation));
     }
     if is_alive(store.service(id)?.as_ref()) {
+        // One that cannot be asked is made to.
+        if record.paused {
+            drop(go_on(store, id));
+        }
         if record.wish == Wish::Run {
-            // One that cannot be asked is made to.
             drop(press(store, id));
         }
         host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;

@@ -314,7 +314,7 @@ impl Qemu {
                 Ok(json!([disk(&self.top), disk("seed"), { "device": "empty" }]))
             }
             "system_powerdown" => {
-                if self.guest != Guest::Deaf {
+                if self.guest != Guest::Deaf && !self.stopped {
                     self.ended = Some(ExitStatus::Exited(0));
                 }
                 Ok(json!({}))

@@ -73,14 +73,16 @@ pub(crate) struct Key {
 /// - A guest has to learn that it is a copy. Without `vmgenid` somebody would have to tell it through its control port, which
 ///   QMP cannot write to.
 /// - Of KVM and of software it is known that a machine goes on as it was; of the others nobody says it.
-pub(crate) fn can_be_saved(architecture: Architecture, accelerator: Accelerator) -> bool {
-    architecture.generation && matches!(accelerator, Accelerator::Kvm | Accelerator::Tcg)
+/// - QEMU has memory in files on POSIX only. The rest might work elsewhere too, and nobody has tried.
+pub(crate) fn can_be_saved(facts: &Facts, architecture: Architecture, accelerator: Accelerator) -> bool {
+    let is_known = matches!(accelerator, Accelerator::Kvm | Accelerator::Tcg);
+    is_known && architecture.generation && facts.os != "windows"
 }
 
 impl Key {
-    /// The key of what an instance is, where there can be a template of it: QEMU has memory in files on POSIX only.
+    /// The key of what an instance is, where there can be a template of it.
     pub(crate) fn of(boot: &Boot<'_>, accelerator: Accelerator, record: &Record) -> Option<Self> {
-        if !can_be_saved(boot.architecture, accelerator) || boot.facts.os == "windows" {
+        if !can_be_saved(&boot.facts, boot.architecture, accelerator) {
             return None;
         }
         let qemu = boot.facts.qemu()?.to_owned();
@@ -92,6 +94,12 @@ impl Key {
             disk_gib: record.disk_gib,
             host: (!accelerator.is_software()).then(|| boot.facts.key()),
         })
+    }
+
+    /// Whether this host, as far as it is known, can still have machines of this kind.
+    fn may_be_of(&self, facts: &Facts) -> bool {
+        let is_here = |host: &String| *host == facts.key();
+        facts.qemu().is_none_or(|it| it == self.qemu && self.host.as_ref().is_none_or(is_here))
     }
 
     /// A short name of it.
@@ -324,7 +332,7 @@ pub(crate) fn sweep(store: Store<'_>, facts: &Facts, keep: bool) {
                 None => true,
                 Some(saved) => {
                     let is_second = kinds.contains(&template.key);
-                    let is_fit = facts.qemu().is_none_or(|it| it == template.key.qemu);
+                    let is_fit = template.key.may_be_of(facts);
                     kinds.push(template.key);
                     is_fit && !is_second && now.saturating_sub(saved.used_ms) <= UNUSED_MS
                 }

@@ -7,12 +7,13 @@
 
 use std::time::Duration;
 
-use pcoder_sdk::Result;
 use pcoder_sdk::host::ProviderHost;
+use pcoder_sdk::{Result, WriteOptions};
 
 use super::{cut, prepare, put_on_top, settle};
 use crate::boot::{Boot, From, Ready};
 use crate::disk;
+use crate::facts::Facts;
 use crate::machine::{Accelerator, Architecture};
 use crate::migrate;
 use crate::qmp::Qmp;
@@ -25,10 +26,10 @@ use crate::template;
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// Whether a copy can begin with the memory of this instance.
-pub(super) fn can_be_saved(host: ProviderHost<'_>, architecture: Architecture, record: &Record) -> bool {
+pub(super) fn can_be_saved(host: ProviderHost<'_>, facts: &Facts, architecture: Architecture, record: &Record) -> bool {
     let accelerator = record.accelerator.as_deref().and_then(Accelerator::of);
     let wanted = host.settings().get("template").as_deref() != Some("off");
-    wanted && accelerator.is_some_and(|it| template::can_be_saved(architecture, it))
+    wanted && accelerator.is_some_and(|it| template::can_be_saved(facts, architecture, it))
 }
 
 /// Freezes the disk and saves the memory for a copy. That the memory could not be saved is no error.
@@ -41,29 +42,44 @@ pub(super) fn freeze(
 ) -> Result<(Vec<String>, From)> {
     settle(store, record, Some(qmp))?;
     let frozen = record.layers.clone();
-    // Before something is saved for it, so that this is accounted for.
-    store.create(copy)?;
-    let prepared = {
-        record.paused = true;
-        prepare(store, architecture, record)
-    };
-    let stopped = prepared.and_then(|next| {
-        qmp.run("stop")?;
-        cut(qmp, &frozen, &next)?;
-        Ok(next)
-    });
-    let saved = stopped.is_ok().then(|| migrate::save(qmp, store.host.clock(), &start::state(&copy.id), LONGEST));
+    let path = start::state(&copy.id);
+    let cut = stand_still(store, architecture, record, copy, &path, qmp);
+    let stood = matches!(cut, Ok((_, true)));
+    let saved = stood.then(|| migrate::save(qmp, store.host.clock(), &path, LONGEST));
     let is_saved = matches!(saved, Some(Ok(())));
     if !is_saved {
         drop(migrate::cancel(qmp));
+        drop(store.host.files().remove(ROOT, &path, false));
     }
+    // Whatever happened.
     let went_on = qmp.run("cont");
-    let done = stopped.and_then(|next| went_on.map(|_| next)).and_then(|next| put_on_top(store, record, next));
+    let done = cut.and_then(|(next, _)| went_on.map(|_| next)).and_then(|next| put_on_top(store, record, next));
     if let Err(error) = done {
         drop(store.remove(&copy.id));
         return Err(error);
     }
     Ok((frozen, if is_saved { From::Saved } else { From::Nothing }))
+}
+
+/// Freezes the disk of a machine that stands still from now on, and says which layer is next and whether it does.
+fn stand_still(
+    store: Store<'_>,
+    architecture: Architecture,
+    record: &mut Record,
+    copy: &Record,
+    path: &str,
+    qmp: &mut Qmp<'_>,
+) -> Result<(String, bool)> {
+    // Before something is saved for it, so that this is accounted for. QEMU writes into the file that is there, which
+    // nobody else reads: in a memory there may be anything.
+    store.create(copy)?;
+    store.host.files().write(ROOT, path, b"", WriteOptions::plain().with_mode(0o600))?;
+    record.paused = true;
+    let next = prepare(store, architecture, record)?;
+    // One that may not be stopped is copied as it runs.
+    let stands = qmp.run("stop").is_ok();
+    cut(qmp, &record.layers, &next)?;
+    Ok((next, stands))
 }
 
 /// Lets a copy go on with what was saved for it, on the accelerator that it was saved on. What did not work is told; then

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::life;
 use crate::peer::{Guest, boot_options, world, world_where};
@@ -93,7 +95,7 @@ fn a_memory_that_is_of_no_use_costs_time_and_no_copy() {
         let id = booted(&host);
         let copy = fork(host.provider(), &id).unwrap();
         assert_eq!(began(&copy), ("cold", None), "{guest:?}");
-        assert!(runs(&host, &id));
+        assert!(runs(&host, &id) && !is_saved(&host, &copy.id));
     }
 }
 
@@ -109,7 +111,13 @@ fn who_wants_no_memory_saved_gets_copies_of_disks() {
 
 #[test]
 fn an_instance_that_a_killed_copy_left_standing_goes_on_when_it_is_used() {
-    let uses: [fn(&FakeHost, &str); 2] = [
+    let uses: [fn(&FakeHost, &str); 3] = [
+        |host, id| {
+            let asked = host.provider().clock().monotonic();
+            life::stop(host.provider(), id).unwrap();
+            assert!(host.provider().clock().monotonic() - asked < Duration::from_secs(5), "it hears its power button");
+            life::resume(host.provider(), id).unwrap();
+        },
         |host, id| drop(life::resume(host.provider(), id).unwrap()),
         |host, id| {
             exec::capture(host.provider(), id, &CommandSpec::argv("true", [""; 0]), b"").map(drop).unwrap();
