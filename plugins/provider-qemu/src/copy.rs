@@ -8,13 +8,15 @@
 //! 3. QEMU, where it runs, writes to it from now on
 //! 4. the record has it on top
 //!
-//! Where the memory is copied too ([`memory`]), the machine stands still around 3, and the record says so from 1 to 4.
+//! Where the memory is copied too ([`memory`]), the machine stands still around 3, and the record says from 1 to 4 that it may.
 //!
 //! Between 2 and 4 it is not known whether something was written to it, but that does not matter: an empty layer on top is
 //! no difference. So [`settle`] puts it there if its file is there. Only a QEMU that runs has to be asked, as what is frozen
 //! must be what it does not write to.
 
 mod memory;
+
+use std::time::Duration;
 
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{CommandSpec, Error, Instance, Result, code};
@@ -69,7 +71,7 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let (frozen, from) = match record.phase(store.service(id)?.as_ref(), now) {
         Phase::Ready => {
             if record.paused {
-                record = go_on(store, id)?;
+                record = go_on(store, id, PATIENCE)?;
             }
             // What the guest holds in its memory belongs to what is copied, also where the memory is not.
             let endpoint = exec::endpoint(host, store.operation, &record)?;
@@ -168,9 +170,10 @@ pub(crate) fn settle(store: Store<'_>, record: &mut Record, mut qmp: Option<&mut
     Ok(())
 }
 
-/// Lets an instance go on that stands still because whoever copied it was killed; one that is being copied is waited for.
-pub(crate) fn go_on(store: Store<'_>, id: &str) -> Result<Record> {
-    let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE)?;
+/// Lets an instance go on that stands still because whoever copied it was killed; one that is being copied is waited for,
+/// for so long.
+pub(crate) fn go_on(store: Store<'_>, id: &str, patience: Duration) -> Result<Record> {
+    let mut qmp = Qmp::open(store.host, store.operation, id, patience)?;
     let mut record = store.read(id)?;
     settle(store, &mut record, Some(&mut qmp))?;
     Ok(record)

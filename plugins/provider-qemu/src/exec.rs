@@ -37,8 +37,11 @@ pub(crate) fn capture(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, inpu
 fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
     let store = Store::new(host, "provider.exec");
     let mut record = store.read(id)?;
-    if record.paused {
-        record = go_on(store, id)?;
+    // While somebody copies it, it runs, or will in a moment.
+    if record.paused
+        && let Ok(goes_on) = go_on(store, id, Duration::ZERO)
+    {
+        record = goes_on;
     }
     let endpoint = endpoint(host, store.operation, &record)?;
     let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {

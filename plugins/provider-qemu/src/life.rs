@@ -104,7 +104,7 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
     if is_alive(store.service(id)?.as_ref()) {
         // One that cannot be asked is made to.
         if record.paused {
-            drop(go_on(store, id));
+            drop(go_on(store, id, PATIENCE));
         }
         if record.wish == Wish::Run {
             drop(press(store, id));
@@ -138,7 +138,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let now = host.clock().now_ms();
     match record.phase(store.service(id)?.as_ref(), now) {
         Phase::Ready => {
-            let record = if record.paused { go_on(store, id)? } else { record };
+            let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
             return Ok(record.instance(Phase::Ready));
         }
         Phase::Booting => {

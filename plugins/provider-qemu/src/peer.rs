@@ -132,6 +132,9 @@ pub(crate) struct Qemu {
     stopped: bool,
     migration: Value,
     capable: bool,
+    /// It is saved while it runs; and where to, as long as the rest is not.
+    live: bool,
+    saving: Option<String>,
 }
 
 impl Qemu {
@@ -179,6 +182,8 @@ impl Qemu {
             stopped: false,
             migration: Value::Null,
             capable: false,
+            live: false,
+            saving: None,
         }
     }
 
@@ -234,27 +239,44 @@ impl Qemu {
             "query-status" if self.incoming => Ok(json!({ "status": "inmigrate", "running": false })),
             "migrate-set-capabilities" => {
                 self.capable = true;
+                self.saving = None;
+                self.live = arguments["capabilities"].as_array().is_some_and(|it| it.len() > 1);
                 Ok(json!({}))
             }
             "stop" | "cont" => {
                 self.stopped = command == "stop";
                 Ok(json!({}))
             }
-            "migrate-set-parameters" | "migrate_cancel" => Ok(json!({})),
+            "migrate-set-parameters" => Ok(json!({})),
+            "migrate_cancel" => {
+                // One that stood still for it goes on.
+                if self.saving.take().is_some() {
+                    self.stopped = false;
+                    self.migration = json!({ "status": "cancelled" });
+                }
+                Ok(json!({}))
+            }
             "migrate" => {
-                assert!(self.stopped && self.capable);
-                // Which memory it was, and what of its disks may be below those of a copy.
-                let below: Vec<&String> = match self.instance.starts_with("tp-") {
-                    true => vec![&self.top],
-                    false => self.read_only.iter().filter(|it| *it != "seed").collect(),
-                };
-                let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap();
-                folder.put(path, json!([self.instance, below]).to_string().as_bytes());
+                assert!(self.capable && self.stopped != self.live);
+                let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap().to_owned();
                 self.migration = match self.guest {
                     Guest::Unsavable => json!({ "status": "failed", "error-desc": "No space left on device" }),
                     Guest::Large => json!({ "status": "active" }),
+                    _ if self.live => json!({ "status": "pre-switchover" }),
                     _ => json!({ "status": "completed" }),
                 };
+                self.stopped |= self.migration["status"] == "pre-switchover";
+                match self.live {
+                    true => self.saving = Some(path),
+                    false => self.save(&path, folder),
+                }
+                Ok(json!({}))
+            }
+            "migrate-continue" => {
+                assert_eq!(self.migration["status"], "pre-switchover");
+                let path = self.saving.take().unwrap();
+                self.save(&path, folder);
+                self.migration = json!({ "status": "completed" });
                 Ok(json!({}))
             }
             "query-migrate" => Ok(self.migration.clone()),
@@ -325,6 +347,15 @@ impl Qemu {
             }
             _ => Err(("CommandNotFound", format!("The command {command} has not been found"))),
         }
+    }
+
+    /// Writes which memory it was, and what of its disks may be below those of a copy.
+    fn save(&self, path: &str, folder: &Folder) {
+        let below: Vec<&String> = match self.instance.starts_with("tp-") {
+            true => vec![&self.top],
+            false => self.read_only.iter().filter(|it| *it != "seed").collect(),
+        };
+        folder.put(path, json!([self.instance, below]).to_string().as_bytes());
     }
 
     fn monitor(&mut self, line: &str) -> String {
