@@ -9,6 +9,7 @@ use pcoder_sdk::{Error, ExitStatus, Result, ServiceSpec, Setting, WriteOptions, 
 use serde_json::json;
 
 use crate::console;
+use crate::copy;
 use crate::disk;
 use crate::engines;
 use crate::exec::KEY;
@@ -16,11 +17,14 @@ use crate::facts::Facts;
 use crate::image::Image;
 use crate::ladder::{Failure, Memory, rungs};
 use crate::machine::{self, Accelerator, Architecture};
+use crate::migrate;
 use crate::ports;
 use crate::qmp::{Event, Qmp};
 use crate::record::{Record, Wish, is_alive};
 use crate::seed::Seed;
+use crate::start::Start;
 use crate::store::{ROOT, Store, folder};
+use crate::template;
 
 /// How long a kernel may be silent that hardware runs. It speaks within milliseconds, or it hangs.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -28,8 +32,16 @@ const SILENCE: Duration = Duration::from_secs(5);
 const HARDWARE: Duration = Duration::from_secs(20);
 const SOFTWARE: Duration = Duration::from_secs(180);
 
+/// How long a machine may take that only has to go on. It takes a second where software emulates a busy processor.
+const RESTORED_HARDWARE: Duration = Duration::from_secs(5);
+const RESTORED_SOFTWARE: Duration = Duration::from_secs(15);
+/// How long the boot of a template may take, for which an instance waits that can boot without.
+const TEMPLATE_SOFTWARE: Duration = Duration::from_secs(60);
+
 /// How often one looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same for what is there in less than a second.
+const LOOK_AT_RESTORED: Duration = Duration::from_millis(20);
 const LOOK_AT_STATUS: Duration = Duration::from_secs(1);
 /// How often one says that one still boots.
 const BEAT: Duration = Duration::from_secs(5);
@@ -46,6 +58,17 @@ pub(crate) struct Boot<'a> {
     pub(crate) facts: Facts,
     pub(crate) architecture: Architecture,
     pub(crate) image: Image,
+    pub(crate) from: From,
+}
+
+/// What a new instance may begin with. Where that does not work, it boots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum From {
+    Nothing,
+    /// The memory of a template.
+    Template,
+    /// The memory of the instance that it is a copy of.
+    Saved,
 }
 
 /// How often software is tried. QEMU 10.0.2 died once in fifty boots of a failed assertion of its own
@@ -53,24 +76,41 @@ pub(crate) struct Boot<'a> {
 const SOFTWARE_TRIES: usize = 2;
 
 /// Why a try ended.
-struct Fell {
-    why: String,
+pub(crate) struct Fell {
+    pub(crate) why: String,
     console: Option<String>,
     /// QEMU itself died.
     crashed: bool,
 }
 
 /// What a guest that is ready says.
-struct Ready {
-    host_key: String,
-    ssh_port: u16,
+pub(crate) struct Ready {
+    pub(crate) host_key: String,
+    pub(crate) ssh_port: u16,
+}
+
+/// How one that is watched says that somebody still waits for it.
+pub(crate) type Beat<'a> = dyn FnMut() -> Result<()> + 'a;
+
+impl Start<'_> {
+    fn deadline(self, accelerator: Accelerator) -> Duration {
+        match (self, accelerator.is_software()) {
+            (Self::Cold | Self::Template, false) => HARDWARE,
+            (Self::Cold, true) => SOFTWARE,
+            (Self::Template, true) => TEMPLATE_SOFTWARE,
+            (Self::Copy(_), false) => RESTORED_HARDWARE,
+            (Self::Copy(_), true) => RESTORED_SOFTWARE,
+            // All of its memory is read before, which may be much.
+            (Self::Saved, _) => RESTORED_SOFTWARE * 2,
+        }
+    }
 }
 
 impl Boot<'_> {
     /// Boots the instance on the accelerator that works, and writes down that it runs. Where it fails, nothing runs.
     ///
     /// The first layer of a `fresh` one is made anew for each try: what an accelerator that does not work did to it is
-    /// nobody's.
+    /// nobody's. Such a one may begin with a memory that was saved; that this does not work only costs time.
     pub(crate) fn run(&self, record: &mut Record, fresh: bool) -> Result<()> {
         let store = self.store;
         engines::look(store, record)?;
@@ -80,21 +120,44 @@ impl Boot<'_> {
         let first = record.accelerator.as_deref().and_then(Accelerator::of);
         let rungs = rungs(&self.facts, &memory, store.operation, wanted, first)?;
         let mut failures: Vec<Failure> = Vec::new();
+        let mut restored: Vec<String> = Vec::new();
         let mut last = None;
         let mut waiting: VecDeque<(Accelerator, usize)> = rungs.try_these.into_iter().map(|it| (it, 1)).collect();
         while let Some((accelerator, attempt)) = waiting.pop_front() {
-            if fresh && let Some(top) = record.layers.first() {
-                disk::make(store, self.architecture, &record.id, top, record.disk_gib)?;
-            }
-            match self.attempt(accelerator, record) {
+            let is_template = attempt == 1 && self.from == From::Template;
+            let key = is_template.then(|| template::Key::of(self, accelerator, record)).flatten();
+            let begun = match &key {
+                Some(key) => template::restored(self, accelerator, record, key),
+                None if self.from == From::Saved && attempt == 1 => copy::restored(self, accelerator, record),
+                None => Ok(None),
+            };
+            let copied = begun.unwrap_or_else(|why| {
+                restored.push(why);
+                None
+            });
+            let is_copy = copied.is_some();
+            let tried = match copied {
+                Some(ready) => Ok(Ok(ready)),
+                None => {
+                    if fresh && let Some(top) = record.layers.first() {
+                        disk::make(store, self.architecture, &record.id, top, record.disk_gib)?;
+                    }
+                    self.attempt(accelerator, record, Start::Cold, &mut self.beat(record))
+                }
+            };
+            match tried {
                 Ok(Ok(ready)) => {
-                    let left_out = rungs.left_out.iter().chain(&failures);
-                    record.tried = left_out.map(Failure::line).collect();
+                    let left_out = rungs.left_out.iter().chain(&failures).map(Failure::line);
+                    record.tried = left_out.chain(restored).collect();
                     record.accelerator = Some(accelerator.name().to_owned());
                     record.host_key = Some(ready.host_key);
                     record.ssh_port = Some(ready.ssh_port);
+                    record.restored = is_copy;
                     record.wish = Wish::Run;
                     store.write(record)?;
+                    if let Some(key) = key.filter(|_| !is_copy) {
+                        template::booted(store, &key);
+                    }
                     // To forget it costs another try, and this boot has worked.
                     drop(memory.learn(store, &self.facts, accelerator, &failures));
                     return Ok(());
@@ -121,7 +184,16 @@ impl Boot<'_> {
             .hint("`pcoder doctor` shows what this machine can run"))
     }
 
-    fn write_seed(&self, record: &Record) -> Result<()> {
+    /// Says that the instance is being booted.
+    pub(crate) fn beat(&self, record: &Record) -> impl FnMut() -> Result<()> + use<'_> {
+        let (store, mut record) = (self.store, record.clone());
+        move || {
+            record.seen_ms = store.host.clock().now_ms();
+            store.write(&record)
+        }
+    }
+
+    pub(crate) fn write_seed(&self, record: &Record) -> Result<()> {
         let host = self.store.host;
         let credential = host.secrets().get(KEY)?;
         let key = host.ssh().public_key(&credential)?;
@@ -133,23 +205,21 @@ impl Boot<'_> {
     }
 
     /// One try. What is an error of the whole boot is one here, and what only this accelerator did is not.
-    fn attempt(&self, accelerator: Accelerator, record: &mut Record) -> Result<Result<Ready, Fell>> {
+    pub(crate) fn attempt(
+        &self,
+        accelerator: Accelerator,
+        record: &Record,
+        start: Start<'_>,
+        beat: &mut Beat<'_>,
+    ) -> Result<Result<Ready, Fell>> {
         let store = self.store;
         store.end(&record.id, Duration::ZERO)?;
         // What is in it is another boot's.
         drop(store.host.files().remove(ROOT, &console::path(&record.id), false));
-        let program = machine::Program {
-            architecture: self.architecture,
-            version: self.facts.version(),
-            sandbox: self.facts.os == "linux",
-        };
-        let spec = ServiceSpec {
-            program: self.architecture.program.to_owned(),
-            args: machine::arguments(program, accelerator, &self.image, record),
-            folder: ".".to_owned(),
-        };
+        let args = start.arguments(self.arguments(accelerator, record), &record.id, record.memory_mib);
+        let spec = ServiceSpec { program: self.architecture.program.to_owned(), args, folder: ".".to_owned() };
         disk::start(store, &record.id, &spec)?;
-        let why = match self.watch(accelerator, record) {
+        let why = match self.watch(accelerator, record, start, beat) {
             Ok(Ok(ready)) => return Ok(Ok(ready)),
             Ok(Err(why)) => why,
             Err(error) => match error.code.as_str() {
@@ -165,8 +235,18 @@ impl Boot<'_> {
         Ok(Err(Fell { why, console: console::tail(store.host, &record.id), crashed }))
     }
 
+    /// The arguments of a machine that boots.
+    pub(crate) fn arguments(&self, accelerator: Accelerator, record: &Record) -> Vec<String> {
+        let program = machine::Program {
+            architecture: self.architecture,
+            version: self.facts.version(),
+            sandbox: self.facts.os == "linux",
+        };
+        machine::arguments(program, accelerator, &self.image, record)
+    }
+
     /// How QEMU ended, where it did. Its output ends a moment before that is known.
-    fn exit(&self, id: &str) -> Result<Option<ExitStatus>> {
+    pub(crate) fn exit(&self, id: &str) -> Result<Option<ExitStatus>> {
         for _ in 0..10 {
             match self.store.service(id)? {
                 Some(service) if service.exit.is_some() => return Ok(service.exit),
@@ -178,14 +258,24 @@ impl Boot<'_> {
     }
 
     /// Waits for the guest, and says why that was given up.
-    fn watch(&self, accelerator: Accelerator, record: &mut Record) -> Result<Result<Ready, String>> {
+    fn watch(
+        &self,
+        accelerator: Accelerator,
+        record: &Record,
+        start: Start<'_>,
+        beat: &mut Beat<'_>,
+    ) -> Result<Result<Ready, String>> {
         let (host, clock) = (self.store.host, self.store.host.clock());
-        let deadline = if accelerator.is_software() { SOFTWARE } else { HARDWARE };
+        let deadline = start.deadline(accelerator);
         let started = clock.monotonic();
         let mut qmp = Qmp::open(host, self.store.operation, &record.id, deadline)?;
         qmp.negotiate()?;
+        if let Some(state) = start.state(&record.id) {
+            migrate::restore(&mut qmp, clock, &state, deadline)?;
+        }
+        let look = if start.is_restored() { LOOK_AT_RESTORED } else { LOOK };
         let mut guest = Guest::default();
-        let (mut beat, mut status) = (started, started);
+        let (mut said, mut status) = (started, started);
         loop {
             for event in qmp.events()? {
                 if let Some(why) = guest.hears(&event) {
@@ -211,19 +301,19 @@ impl Boot<'_> {
                     return Ok(Err(stopped(state)));
                 }
             }
-            let speaks = || guest.is_there || console::has_spoken(host, &record.id);
+            // What goes on may have nothing to say.
+            let speaks = || guest.is_there || start.is_restored() || console::has_spoken(host, &record.id);
             if !accelerator.is_software() && passed >= SILENCE && !speaks() {
                 return Ok(Err(format!("the guest was silent for {} s", SILENCE.as_secs())));
             }
             if passed >= deadline {
                 return Ok(Err(format!("the guest was not ready within {} s", deadline.as_secs())));
             }
-            if now.saturating_sub(beat) >= BEAT {
-                beat = now;
-                record.seen_ms = clock.now_ms();
-                self.store.write(record)?;
+            if now.saturating_sub(said) >= BEAT {
+                said = now;
+                beat()?;
             }
-            qmp.wait(LOOK);
+            qmp.wait(look);
         }
     }
 }

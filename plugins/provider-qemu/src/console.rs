@@ -9,7 +9,7 @@ const CHARACTERS: usize = 1500;
 
 /// Where it is, below the root `state`.
 pub(crate) fn path(id: &str) -> String {
-    format!("instances/{id}/console.log")
+    format!("{}/console.log", crate::store::folder(id))
 }
 
 /// Whether there is anything.

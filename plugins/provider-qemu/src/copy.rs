@@ -8,24 +8,33 @@
 //! 3. QEMU, where it runs, writes to it from now on
 //! 4. the record has it on top
 //!
+//! Where the memory is copied too ([`memory`]), the machine stands still around 3, and the record says from 1 to 4 that it may.
+//!
 //! Between 2 and 4 it is not known whether something was written to it, but that does not matter: an empty layer on top is
 //! no difference. So [`settle`] puts it there if its file is there. Only a QEMU that runs has to be asked, as what is frozen
 //! must be what it does not write to.
+
+mod memory;
+
+use std::time::Duration;
 
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{CommandSpec, Error, Instance, Result, code};
 use serde_json::{Value, json};
 
-use crate::boot::Boot;
+use crate::boot::{Boot, From};
 use crate::disk;
 use crate::exec;
 use crate::facts::Facts;
 use crate::image::Image;
 use crate::life::{PATIENCE, architecture, bring_up, same_image};
 use crate::machine::Architecture;
+use crate::migrate;
 use crate::qmp::Qmp;
 use crate::record::{Phase, Record, Wish};
 use crate::store::{ROOT, Store};
+
+pub(crate) use memory::restored;
 
 /// How many layers a disk may have. Each one is a file that QEMU holds open, and one more to look into.
 const DEEPEST: usize = 30;
@@ -43,9 +52,28 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             .subject(id)
             .hint("boot a new instance, and copy from that one"));
     }
-    let frozen = match record.phase(store.service(id)?.as_ref(), host.clock().now_ms()) {
+    let now = host.clock().now_ms();
+    let mut copy = Record {
+        id: store.new_id(),
+        name: record.name.as_ref().map(|it| format!("{it}-copy")),
+        created_ms: now,
+        seen_ms: now,
+        wish: Wish::New,
+        layers: vec![disk::new_name(host)],
+        next: None,
+        paused: false,
+        host_key: None,
+        tried: Vec::new(),
+        restored: false,
+        ..record.clone()
+    };
+    copy.unreachable();
+    let (frozen, from) = match record.phase(store.service(id)?.as_ref(), now) {
         Phase::Ready => {
-            // What the guest holds in its memory belongs to what is copied.
+            if record.paused {
+                record = go_on(store, id, PATIENCE)?;
+            }
+            // What the guest holds in its memory belongs to what is copied, also where the memory is not.
             let endpoint = exec::endpoint(host, store.operation, &record)?;
             let synced = host.ssh().capture(&endpoint, &CommandSpec::argv("sync", [""; 0]), b"")?;
             if !synced.status.success() {
@@ -54,26 +82,16 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             let mut qmp = Qmp::open(host, store.operation, id, PATIENCE)?;
             // As it is now that nobody else talks.
             record = store.read(id)?;
-            freeze(store, architecture, &mut record, Some(&mut qmp))?
+            match memory::can_be_saved(host, &facts, architecture, &record) {
+                true => memory::freeze(store, architecture, &mut record, &copy, &mut qmp)?,
+                false => (freeze(store, architecture, &mut record, Some(&mut qmp))?, From::Nothing),
+            }
         }
-        Phase::Stopped => freeze(store, architecture, &mut record, None)?,
+        Phase::Stopped => (freeze(store, architecture, &mut record, None)?, From::Nothing),
         Phase::Booting | Phase::Broken => return Err(record.not_running(store.operation)),
     };
-    let now = host.clock().now_ms();
-    let mut copy = Record {
-        id: store.new_id(),
-        name: record.name.as_ref().map(|it| format!("{it}-copy")),
-        created_ms: now,
-        seen_ms: now,
-        wish: Wish::New,
-        layers: std::iter::once(disk::new_name(host)).chain(frozen).collect(),
-        next: None,
-        host_key: None,
-        tried: Vec::new(),
-        ..record
-    };
-    copy.unreachable();
-    bring_up(&Boot { store, facts, architecture, image }, &mut copy)
+    copy.layers.extend(frozen);
+    bring_up(&Boot { store, facts, architecture, image, from }, &mut copy)
 }
 
 /// Puts a new layer on top, and returns those that are not written to any more.
@@ -92,29 +110,52 @@ fn freeze(
         return Ok(below.to_vec());
     }
     let frozen = record.layers.clone();
-    let next = disk::new_name(store.host);
-    record.next = Some(next.clone());
-    store.write(record)?;
-    disk::make(store, architecture, &record.id, &next, record.disk_gib)?;
-    if let (Some(qmp), Some(top)) = (qmp, frozen.first()) {
-        let file = json!({ "driver": "file", "filename": disk::path(&next) });
-        let node = json!({ "driver": "qcow2", "node-name": next, "file": file, "backing": null });
-        qmp.run_with("blockdev-add", node)?;
-        qmp.run_with("blockdev-snapshot", json!({ "node": top, "overlay": next }))?;
+    let next = prepare(store, architecture, record)?;
+    if let Some(qmp) = qmp {
+        cut(qmp, &frozen, &next)?;
     }
     put_on_top(store, record, next)?;
     Ok(frozen)
 }
 
+/// Makes the layer that is to be put on top.
+fn prepare(store: Store<'_>, architecture: Architecture, record: &mut Record) -> Result<String> {
+    let next = disk::new_name(store.host);
+    record.next = Some(next.clone());
+    store.write(record)?;
+    disk::make(store, architecture, &record.id, &next, record.disk_gib)?;
+    Ok(next)
+}
+
+/// From now on QEMU writes to the next layer.
+fn cut(qmp: &mut Qmp<'_>, layers: &[String], next: &str) -> Result<()> {
+    let file = json!({ "driver": "file", "filename": disk::path(next) });
+    let node = json!({ "driver": "qcow2", "node-name": next, "file": file, "backing": null });
+    qmp.run_with("blockdev-add", node)?;
+    qmp.run_with("blockdev-snapshot", json!({ "node": layers.first(), "overlay": next })).map(drop)
+}
+
+/// Its machine, if it runs, does not stand still any more.
 fn put_on_top(store: Store<'_>, record: &mut Record, layer: String) -> Result<()> {
     record.layers.insert(0, layer);
     record.next = None;
+    record.paused = false;
     store.write(record)
 }
 
 /// Brings to its end what a copy that was killed began.
-pub(crate) fn settle(store: Store<'_>, record: &mut Record, qmp: Option<&mut Qmp<'_>>) -> Result<()> {
-    let Some(next) = record.next.clone() else { return Ok(()) };
+pub(crate) fn settle(store: Store<'_>, record: &mut Record, mut qmp: Option<&mut Qmp<'_>>) -> Result<()> {
+    if let (true, Some(qmp)) = (record.paused, qmp.as_deref_mut()) {
+        // It may still be saving, and does not go on before that ends. One that runs takes no harm.
+        migrate::cancel(qmp)?;
+        qmp.run("cont")?;
+    }
+    let Some(next) = record.next.clone() else {
+        return match std::mem::take(&mut record.paused) {
+            true => store.write(record),
+            false => Ok(()),
+        };
+    };
     let is_written = match qmp {
         Some(qmp) => writes_to(&qmp.run("query-block")?, &next),
         None => disk::is_there(store.host, &next),
@@ -123,9 +164,19 @@ pub(crate) fn settle(store: Store<'_>, record: &mut Record, qmp: Option<&mut Qmp
         return put_on_top(store, record, next);
     }
     record.next = None;
+    record.paused = false;
     store.write(record)?;
     drop(store.host.files().remove(ROOT, &disk::path(&next), false));
     Ok(())
+}
+
+/// Lets an instance go on that stands still because whoever copied it was killed; one that is being copied is waited for,
+/// for so long.
+pub(crate) fn go_on(store: Store<'_>, id: &str, patience: Duration) -> Result<Record> {
+    let mut qmp = Qmp::open(store.host, store.operation, id, patience)?;
+    let mut record = store.read(id)?;
+    settle(store, &mut record, Some(&mut qmp))?;
+    Ok(record)
 }
 
 /// Whether a disk of the machine is this layer and what is below it.

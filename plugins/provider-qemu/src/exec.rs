@@ -6,6 +6,7 @@ use pcoder_sdk::host::{ProviderHost, Stdio};
 use pcoder_sdk::retry::Policy;
 use pcoder_sdk::{CommandSpec, Endpoint, Error, ExitStatus, Output, Result, code};
 
+use crate::copy::go_on;
 use crate::record::{Record, is_alive};
 use crate::store::Store;
 
@@ -35,7 +36,13 @@ pub(crate) fn capture(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, inpu
 /// Does something over SSH. What could not even begin is tried again.
 fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
     let store = Store::new(host, "provider.exec");
-    let record = store.read(id)?;
+    let mut record = store.read(id)?;
+    // While somebody copies it, it runs, or will in a moment.
+    if record.paused
+        && let Ok(goes_on) = go_on(store, id, Duration::ZERO)
+    {
+        record = goes_on;
+    }
     let endpoint = endpoint(host, store.operation, &record)?;
     let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {
         // Whether it began is not known, so it is not tried again.

@@ -88,6 +88,11 @@ impl Image {
         &self.root.sha256
     }
 
+    /// Everything that a guest begins with.
+    pub(crate) fn digests(&self) -> [&str; 3] {
+        [&self.kernel.sha256, &self.initrd.sha256, &self.root.sha256]
+    }
+
     /// The size of the disk in GiB, the last one begun.
     pub(crate) fn gib(&self) -> u64 {
         self.root.size.div_ceil(1 << 30).max(1)

@@ -7,6 +7,7 @@
 //! - `instances/ID/instance.json`: what an instance is (`record`), written before anything else of it is there
 //! - `instances/ID/seed.img`, `console.log`: what the guest is told, and what it says
 //! - `layers/NAME.qcow2`: disks over the image's, which copies of an instance share (`disk`)
+//! - `templates/ID/template.json`, `ram.img`, `state`: the saved memory of a guest, which others begin with (`template`)
 //! - `blank-SIZEgib.qcow2`: what a new layer is a copy of
 //! - `accelerators.json`: what did not work on this host (`ladder`)
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
@@ -24,6 +25,7 @@ mod image;
 mod ladder;
 mod life;
 mod machine;
+mod migrate;
 mod options;
 #[cfg(test)]
 mod peer;
@@ -32,7 +34,9 @@ mod qemu;
 mod qmp;
 mod record;
 mod seed;
+mod start;
 mod store;
+mod template;
 
 pub use qemu::Qemu;
 

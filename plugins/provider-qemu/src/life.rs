@@ -5,8 +5,8 @@ use std::time::Duration;
 use pcoder_sdk::host::ProviderHost;
 use pcoder_sdk::{BootOptions, Error, Instance, Result, Setting, code};
 
-use crate::boot::Boot;
-use crate::copy::settle;
+use crate::boot::{Boot, From};
+use crate::copy::{go_on, settle};
 use crate::disk;
 use crate::facts::Facts;
 use crate::image::Image;
@@ -16,6 +16,7 @@ use crate::ports;
 use crate::qmp::Qmp;
 use crate::record::{Phase, Record, Wish, is_alive};
 use crate::store::{Store, is_id};
+use crate::template;
 
 /// How long to wait for those who talk with the machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,9 +42,12 @@ pub(crate) fn boot(host: ProviderHost<'_>, options: BootOptions) -> Result<Insta
     let architecture = architecture(&facts, store.operation)?;
     let plan = Plan::of(host, &facts, architecture, options)?;
     let image = Image::read(host, store.operation, &plan.image)?;
+    let from = if plan.template { From::Template } else { From::Nothing };
+    let keeps = plan.templates;
     let mut record = plan.record(store.new_id(), disk::new_name(host), &image, host.clock().now_ms())?;
     store.sweep();
-    bring_up(&Boot { store, facts, architecture, image }, &mut record)
+    template::sweep(store, &facts, keeps);
+    bring_up(&Boot { store, facts, architecture, image, from }, &mut record)
 }
 
 /// Makes a new instance and boots it. One that does not become ready leaves nothing.
@@ -98,8 +102,11 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
         return Err(record.not_running(store.operation));
     }
     if is_alive(store.service(id)?.as_ref()) {
+        // One that cannot be asked is made to.
+        if record.paused {
+            drop(go_on(store, id, PATIENCE));
+        }
         if record.wish == Wish::Run {
-            // One that cannot be asked is made to.
             drop(press(store, id));
         }
         host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
@@ -130,7 +137,10 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let mut record = store.read(id)?;
     let now = host.clock().now_ms();
     match record.phase(store.service(id)?.as_ref(), now) {
-        Phase::Ready => return Ok(record.instance(Phase::Ready)),
+        Phase::Ready => {
+            let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
+            return Ok(record.instance(Phase::Ready));
+        }
         Phase::Booting => {
             return Err(Error::new(code::CONFLICT, store.operation, "the instance is being booted").subject(id));
         }
@@ -148,7 +158,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     record.seen_ms = now;
     record.unreachable();
     store.write(&record)?;
-    Boot { store, facts, architecture, image }.run(&mut record, false)?;
+    Boot { store, facts, architecture, image, from: From::Nothing }.run(&mut record, false)?;
     Ok(record.instance(Phase::Ready))
 }
 
@@ -165,7 +175,14 @@ pub(crate) fn same_image(store: Store<'_>, record: &Record, image: &Image) -> Re
 
 pub(crate) fn terminate(host: ProviderHost<'_>, id: &str) -> Result<()> {
     // What is no identity is not there.
-    if is_id(id) { Store::new(host, "provider.terminate").remove(id) } else { Ok(()) }
+    if !is_id(id) {
+        return Ok(());
+    }
+    let store = Store::new(host, "provider.terminate");
+    store.remove(id)?;
+    // What a boot that was killed left running, for whoever boots nothing more.
+    template::sweep(store, &Facts::default(), true);
+    Ok(())
 }
 
 pub(crate) fn expose(host: ProviderHost<'_>, id: &str, port: u16) -> Result<String> {

@@ -54,7 +54,7 @@ pub(crate) struct Architecture {
     /// Arm has it since QEMU knows by itself whose interrupt controller to take.
     old_whpx: bool,
     /// Only there QEMU has a device that tells a guest that it is a copy.
-    generation: bool,
+    pub(crate) generation: bool,
     /// What its interrupt controller can serve.
     pub(crate) most_cpus: u32,
 }
@@ -149,7 +149,7 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
         add("-blockdev", node(layer, &below, depth > 0));
         below.clone_from(layer);
     }
-    add("-blockdev", raw("seed", &format!("instances/{id}/seed.img")));
+    add("-blockdev", raw("seed", &format!("{}/seed.img", crate::store::folder(id))));
     if let Some(file) = &record.engines {
         add("-blockdev", raw("engines", file));
     }
@@ -208,6 +208,7 @@ mod tests {
     use super::*;
     use crate::grants::Service;
     use crate::peer::{record, world};
+    use crate::start::Start;
 
     fn made(arch: &str, accelerator: Accelerator, version: Version, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let host = world();
@@ -270,6 +271,13 @@ mod tests {
                 record.network = Network::None;
                 record.engines = Some("linux-x64-0a.squashfs".to_owned());
             }));
+            if arch == "x86_64" {
+                let cold = made(arch, Accelerator::Tcg, [10, 0, 2], |record| record.id = "tp-0000000a".to_owned());
+                all.push(Start::Template.arguments(cold, "tp-0000000a", 2048));
+                let cold = made(arch, Accelerator::Kvm, [10, 0, 2], |_| ());
+                all.push(Start::Copy("tp-0000000a").arguments(cold.clone(), "vm-0000000a", 2048));
+                all.push(Start::Saved.arguments(cold, "vm-0000000a", 2048));
+            }
             let asked = Service::of(Architecture::of(arch).unwrap().program);
             for arguments in &all {
                 assert_eq!(asked.refuses(arguments), None);

@@ -12,8 +12,8 @@ use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, \
-                       accelerator=auto|kvm|hvf|whpx|tcg, env.NAME and engines";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg, \
+                       template=auto|off, env.NAME and engines";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -33,6 +33,10 @@ pub(crate) struct Plan {
     disk_gib: Option<u64>,
     network: Network,
     wanted: Option<Accelerator>,
+    /// Whether it may begin with a template's memory.
+    pub(crate) template: bool,
+    /// Whether there may be templates at all: what a setting says holds for all machines.
+    pub(crate) templates: bool,
     environment: BTreeMap<String, String>,
     engines: Option<String>,
 }
@@ -61,17 +65,21 @@ impl Plan {
             disk_gib: None,
             network: Network::Full,
             wanted: None,
+            template: true,
+            templates: true,
             environment: BTreeMap::new(),
             engines: None,
         };
-        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator"] {
+        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator", "template"] {
             if let Some(value) = setting(name) {
                 plan.set(name, &value, architecture)?;
             }
         }
+        plan.templates = plan.template;
         for option in &options.options {
             plan.set(&option.name, &option.value, architecture)?;
         }
+        plan.template &= plan.templates;
         if let Some(most) = facts.memory_mib.filter(|it| plan.memory_mib > *it) {
             let message = format!("a machine cannot have more memory than this computer, which has {most} MiB");
             return Err(Error::invalid(OPERATION, message).subject("memory-mib"));
@@ -102,6 +110,13 @@ impl Plan {
                             .hint("`network=none` reaches nothing"));
                     }
                     _ => return Err(Error::invalid(OPERATION, "a network is `none` or `full`").subject("network")),
+                }
+            }
+            "template" => {
+                self.template = match value {
+                    "auto" => true,
+                    "off" => false,
+                    _ => return Err(Error::invalid(OPERATION, "a template is `auto` or `off`").subject("template")),
                 }
             }
             "accelerator" if value == "auto" => self.wanted = None,
@@ -147,6 +162,7 @@ impl Plan {
             image_sha256: image.digest().to_owned(),
             layers: vec![layer],
             next: None,
+            paused: false,
             disk_gib,
             memory_mib: self.memory_mib,
             cpus: self.cpus,
@@ -156,6 +172,7 @@ impl Plan {
             wanted: self.wanted.map(|it| it.name().to_owned()),
             accelerator: None,
             tried: Vec::new(),
+            restored: false,
             host_key: None,
             ssh_port: None,
             exposed: BTreeMap::new(),
@@ -205,6 +222,7 @@ mod tests {
             ("network", "restricted", code::UNSUPPORTED),
             ("network", "bridge", code::INVALID),
             ("accelerator", "xen", code::INVALID),
+            ("template", "always", code::INVALID),
             ("env.A=B", "x", code::INVALID),
             ("env.A", "x\ny", code::INVALID),
             ("env.", "x", code::INVALID),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pcoder_sdk::testing::{FakeHost, Folder, Program};
-use pcoder_sdk::{BootOptions, ExitStatus, ServiceSpec};
+use pcoder_sdk::{BootOptions, ExitStatus, ServiceSpec, Setting};
 use serde_json::{Value, json};
 
 use crate::grants::Service;
@@ -33,6 +33,12 @@ pub(crate) enum Guest {
     Other(u64),
     /// Is ready, and does not hear its power button.
     Deaf,
+    /// Is ready, and its state cannot be written.
+    Unsavable,
+    /// Is ready, and has more in its memory than can be written in time.
+    Large,
+    /// Is another version's: the state that it is to go on with is refused.
+    Refused,
 }
 
 /// A host with a guest's image on which every guest is ready after two seconds.
@@ -40,7 +46,8 @@ pub(crate) fn world() -> FakeHost {
     world_where(|_| Guest::Ready(2))
 }
 
-/// A host on which guests do what this says for an accelerator.
+/// A host on which guests do what this says for an accelerator; `kvm template` is the guest of a template there, `kvm copy`
+/// one that begins with it, and `kvm saved` one that begins with what another one was.
 pub(crate) fn world_where(guest: impl Fn(&str) -> Guest + 'static) -> FakeHost {
     let host = FakeHost::new().running(move |name, spec| Ok(Box::new(Qemu::new(name, spec, &guest))));
     host.put_on_host("images", "debian-13-amd64/guest.json", image().as_bytes());
@@ -66,8 +73,10 @@ pub(crate) fn image() -> String {
     .to_string()
 }
 
+/// What boots a machine from its kernel on.
 pub(crate) fn boot_options() -> BootOptions {
-    BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options: Vec::new() }
+    let options = vec![Setting::new("template", "off")];
+    BootOptions { image: None, name: None, ttl_seconds: None, ttl_action: None, project: None, options }
 }
 
 pub(crate) fn record(id: &str) -> Record {
@@ -82,6 +91,7 @@ pub(crate) fn record(id: &str) -> Record {
         image_sha256: "sum-of-root.img".to_owned(),
         layers: vec!["l000000000000000a".to_owned()],
         next: None,
+        paused: false,
         disk_gib: 1,
         memory_mib: 2048,
         cpus: 2,
@@ -91,6 +101,7 @@ pub(crate) fn record(id: &str) -> Record {
         wanted: None,
         accelerator: None,
         tried: Vec::new(),
+        restored: false,
         host_key: Some("ssh-ed25519 AAAA".to_owned()),
         ssh_port: Some(40022),
         exposed: BTreeMap::new(),
@@ -115,6 +126,16 @@ pub(crate) struct Qemu {
     ended: Option<ExitStatus>,
     instance: String,
     jobs: Value,
+    /// The folder of the template that its memory is in.
+    memory: Option<String>,
+    /// It waits for the state that it is to go on with.
+    incoming: bool,
+    stopped: bool,
+    migration: Value,
+    capable: bool,
+    /// It is saved while it runs; and where to, as long as the rest is not.
+    live: bool,
+    saving: Option<String>,
 }
 
 impl Qemu {
@@ -126,7 +147,20 @@ impl Qemu {
         assert_eq!(Service::of(&spec.program).refuses(&spec.args), None, "plugin.toml has it");
         let is_maker = after("-machine") == "none";
         let accelerator = after("-accel").split(',').next().unwrap_or_default().to_owned();
-        let guest = if is_maker { Guest::Silent } else { guest(&accelerator) };
+        let object = after("-object");
+        let memory = object.split_once("mem-path=").and_then(|(_, it)| it.split_once("/ram.img"));
+        let memory = memory.map(|(folder, _)| folder.to_owned());
+        assert_eq!(memory.is_some(), after("-machine").ends_with(",memory-backend=pc.ram"));
+        assert!(memory.is_none() || object.contains(&format!("size={}M", after("-m"))));
+        let incoming = spec.args.iter().any(|it| it == "-incoming");
+        let kind = match (&memory, object.contains("share=on")) {
+            (None, _) if incoming => format!("{accelerator} saved"),
+            (None, _) => accelerator,
+            (Some(_), true) => format!("{accelerator} template"),
+            (Some(_), false) => format!("{accelerator} copy"),
+        };
+        let guest = if is_maker { Guest::Silent } else { guest(&kind) };
+        assert_eq!(incoming, kind.ends_with("copy") || kind.ends_with("saved"));
         let top = spec.args.iter().find_map(|it| it.strip_prefix("virtio-blk-pci,id=root,drive=")).unwrap_or_default();
         Self {
             guest,
@@ -144,6 +178,13 @@ impl Qemu {
             ended: None,
             instance: name.to_owned(),
             jobs: json!([]),
+            memory,
+            incoming,
+            stopped: false,
+            migration: Value::Null,
+            capable: false,
+            live: false,
+            saving: None,
         }
     }
 
@@ -156,6 +197,13 @@ impl Qemu {
     fn open(&mut self, folder: &Folder) {
         if self.arguments.is_empty() {
             return;
+        }
+        if let Some(memory) = self.memory.as_ref().map(|it| format!("{it}/ram.img")) {
+            match (self.incoming, folder.file(&memory)) {
+                (true, None) => return self.fail("can't open backing store"),
+                (true, Some(_)) => {}
+                (false, _) => folder.put(&memory, self.instance.as_bytes()),
+            }
         }
         let disks: Vec<Value> = self
             .arguments
@@ -188,6 +236,68 @@ impl Qemu {
     fn answer(&mut self, command: &str, arguments: &Value, folder: &Folder) -> Result<Value, (&'static str, String)> {
         let refused = |words: &str| Err(("GenericError", words.to_owned()));
         match command {
+            "query-status" if self.stopped => Ok(json!({ "status": "paused", "running": false })),
+            "query-status" if self.incoming => Ok(json!({ "status": "inmigrate", "running": false })),
+            "migrate-set-capabilities" => {
+                self.capable = true;
+                self.saving = None;
+                self.live = arguments["capabilities"].as_array().is_some_and(|it| it.len() > 1);
+                Ok(json!({}))
+            }
+            "stop" | "cont" => {
+                self.stopped = command == "stop";
+                Ok(json!({}))
+            }
+            "migrate-set-parameters" => Ok(json!({})),
+            "migrate_cancel" => {
+                // One that stood still for it goes on.
+                if self.saving.take().is_some() {
+                    self.stopped = false;
+                    self.migration = json!({ "status": "cancelled" });
+                }
+                Ok(json!({}))
+            }
+            "migrate" => {
+                assert!(self.capable && self.stopped != self.live);
+                let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap().to_owned();
+                self.migration = match self.guest {
+                    Guest::Unsavable => json!({ "status": "failed", "error-desc": "No space left on device" }),
+                    Guest::Large => json!({ "status": "active" }),
+                    _ if self.live => json!({ "status": "pre-switchover" }),
+                    _ => json!({ "status": "completed" }),
+                };
+                self.stopped |= self.migration["status"] == "pre-switchover";
+                match self.live {
+                    true => self.saving = Some(path),
+                    false => self.save(&path, folder),
+                }
+                Ok(json!({}))
+            }
+            "migrate-continue" => {
+                assert_eq!(self.migration["status"], "pre-switchover");
+                let path = self.saving.take().unwrap();
+                self.save(&path, folder);
+                self.migration = json!({ "status": "completed" });
+                Ok(json!({}))
+            }
+            "query-migrate" => Ok(self.migration.clone()),
+            "migrate-incoming" => {
+                assert!(self.incoming && self.capable);
+                let path = arguments["uri"].as_str().unwrap().strip_prefix("file:").unwrap();
+                let state: Value = serde_json::from_slice(&folder.file(path).unwrap_or_default()).unwrap_or_default();
+                let memory = folder.file(&path.replace("/state", "/ram.img"));
+                let is_its = memory.is_none_or(|it| state[0] == String::from_utf8(it).unwrap());
+                let layers = state[1].as_array().cloned().unwrap_or_default();
+                let are_below = layers.iter().all(|it| self.read_only.contains(it.as_str().unwrap()));
+                if self.guest == Guest::Refused || layers.is_empty() || !is_its || !are_below {
+                    self.fail("load of migration failed: Invalid argument");
+                } else {
+                    self.incoming = false;
+                    self.stopped = true;
+                    self.migration = json!({ "status": "completed" });
+                }
+                Ok(json!({}))
+            }
             "query-status" => {
                 let status = if self.log.contains("internal error") { "internal-error" } else { "running" };
                 Ok(json!({ "status": status, "running": status == "running" }))
@@ -227,7 +337,7 @@ impl Qemu {
                 Ok(json!([disk(&self.top), disk("seed"), { "device": "empty" }]))
             }
             "system_powerdown" => {
-                if self.guest != Guest::Deaf {
+                if self.guest != Guest::Deaf && !self.stopped {
                     self.ended = Some(ExitStatus::Exited(0));
                 }
                 Ok(json!({}))
@@ -238,6 +348,15 @@ impl Qemu {
             }
             _ => Err(("CommandNotFound", format!("The command {command} has not been found"))),
         }
+    }
+
+    /// Writes which memory it was, and what of its disks may be below those of a copy.
+    fn save(&self, path: &str, folder: &Folder) {
+        let below: Vec<&String> = match self.instance.starts_with("tp-") {
+            true => vec![&self.top],
+            false => self.read_only.iter().filter(|it| *it != "seed").collect(),
+        };
+        folder.put(path, json!([self.instance, below]).to_string().as_bytes());
     }
 
     fn monitor(&mut self, line: &str) -> String {
@@ -270,8 +389,13 @@ impl Program for Qemu {
                 r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10}},"capabilities":["oob"]}}"#.to_owned(),
             );
         }
+        // What stands still does nothing.
+        if self.incoming || self.stopped {
+            return said;
+        }
         let console = crate::console::path(&self.instance);
-        let speaks = !matches!(self.guest, Guest::Silent | Guest::Fails(_));
+        // A copy's kernel has said it before.
+        let speaks = !matches!(self.guest, Guest::Silent | Guest::Fails(_)) && self.migration.is_null();
         if speaks && since >= Duration::from_millis(300) && folder.file(&console).is_none() {
             folder.put(&console, b"Linux version 6.12\r\n\x1b[31mKernel panic\r\n");
         }
@@ -285,7 +409,9 @@ impl Program for Qemu {
         let ready = |instance: &str| format!("ready ssh-ed25519 AAAAkey+/= {instance}\n");
         match self.guest {
             Guest::Ready(after) => open(after, ready(&self.instance), &mut self.opened, &mut self.said),
-            Guest::Deaf => open(1, ready(&self.instance), &mut self.opened, &mut self.said),
+            Guest::Deaf | Guest::Unsavable | Guest::Large => {
+                open(1, ready(&self.instance), &mut self.opened, &mut self.said)
+            }
             Guest::Other(after) => {
                 let rubbish = format!(
                     "\u{0}\u{fffd}ready\nready ssh-rsa x y\n{}ready ssh-ed25519 A\u{1b} {}\n",

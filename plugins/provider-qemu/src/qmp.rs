@@ -63,6 +63,11 @@ impl<'a> Qmp<'a> {
         Ok(Self { talk, clock: host.clock(), operation, next, events: VecDeque::new() })
     }
 
+    /// What it is for.
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// What has to be said once before any other command. To say it again is refused, and no harm.
     pub(crate) fn negotiate(&mut self) -> Result<()> {
         self.ask(&json!({ "execute": "qmp_capabilities" })).map(drop)

@@ -65,6 +65,9 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<String>,
     /// A layer that was being put on top, see [`crate::copy`].
     pub(crate) next: Option<String>,
+    /// It may stand still, because it was being copied.
+    #[serde(default)]
+    pub(crate) paused: bool,
     pub(crate) disk_gib: u64,
     pub(crate) memory_mib: u64,
     pub(crate) cpus: u32,
@@ -78,6 +81,9 @@ pub(crate) struct Record {
     pub(crate) accelerator: Option<String>,
     /// What did not work before that, and why.
     pub(crate) tried: Vec<String>,
+    /// It began with a memory that was saved, the last time.
+    #[serde(default)]
+    pub(crate) restored: bool,
     /// As one line of OpenSSH's public key format, once it was ready.
     pub(crate) host_key: Option<String>,
     pub(crate) ssh_port: Option<u16>,
@@ -178,6 +184,10 @@ impl Record {
         detail("image", Some(self.image.clone()));
         detail("accelerator", self.accelerator.clone());
         detail("tried", (!self.tried.is_empty()).then(|| self.tried.join("; ")));
+        detail(
+            "start",
+            Some(if self.restored { "restored" } else { "cold" }.to_owned()).filter(|_| self.accelerator.is_some()),
+        );
         detail("memory-mib", Some(self.memory_mib.to_string()));
         detail("cpus", Some(self.cpus.to_string()));
         detail("disk-gib", Some(self.disk_gib.to_string()));

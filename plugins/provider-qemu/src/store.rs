@@ -8,6 +8,7 @@ use pcoder_sdk::{Error, Result, WriteOptions, code};
 
 use crate::disk;
 use crate::record::{FORMAT, Record};
+use crate::template;
 
 pub(crate) const ROOT: &str = "state";
 const INSTANCES: &str = "instances";
@@ -25,9 +26,10 @@ pub(crate) struct Store<'a> {
     pub(crate) operation: &'static str,
 }
 
-/// The folder of an instance.
+/// The folder of an instance, or of a template.
 pub(crate) fn folder(id: &str) -> String {
-    format!("{INSTANCES}/{id}")
+    let above = if template::is_id(id) { template::FOLDER } else { INSTANCES };
+    format!("{above}/{id}")
 }
 
 fn file(id: &str) -> String {
@@ -41,8 +43,12 @@ pub(crate) fn maker(id: &str) -> String {
 
 /// Whether a text is an instance's identity. Paths are made of nothing else.
 pub(crate) fn is_id(text: &str) -> bool {
-    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    text.strip_prefix("vm-").is_some_and(|it| it.len() == 8 && it.bytes().all(digit))
+    text.strip_prefix("vm-").is_some_and(is_number)
+}
+
+/// What tells one identity from the next.
+pub(crate) fn is_number(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// What did not work is not there any more.
@@ -114,7 +120,7 @@ impl<'a> Store<'a> {
         self.host.services().status(id).map_err(|error| error.during(self.operation))
     }
 
-    fn names(self, folder: &str) -> Result<Vec<String>> {
+    pub(crate) fn names(self, folder: &str) -> Result<Vec<String>> {
         match self.host.files().list(ROOT, folder) {
             Ok(entries) => Ok(entries.into_iter().map(|it| it.name).collect()),
             Err(error) if error.code == code::NOT_FOUND => Ok(Vec::new()),
@@ -143,13 +149,14 @@ impl<'a> Store<'a> {
         self.remove_unneeded_layers()
     }
 
-    /// Removes the layers that no instance needs.
+    /// Removes the layers that no instance and no template needs.
     ///
-    /// The layers are listed first: whoever makes one has written before that it is needed. While what one instance needs
-    /// cannot be read, nothing goes.
+    /// The layers are listed first: whoever makes one has written before that it is needed. Templates come before
+    /// instances: one that takes a template's layer writes that down, and then sees whether the template is still there.
+    /// While what one instance needs cannot be read, nothing goes.
     pub(crate) fn remove_unneeded_layers(self) -> Result<()> {
         let layers = self.names(disk::FOLDER)?;
-        let mut needed = Vec::new();
+        let mut needed: Vec<String> = template::layers(self)?.iter().map(|it| disk::file(it)).collect();
         for id in self.ids()? {
             match self.read(&id) {
                 Ok(record) => needed.extend(record.needs().map(disk::file)),

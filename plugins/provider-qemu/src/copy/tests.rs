@@ -1,6 +1,6 @@
 use super::*;
 use crate::life;
-use crate::peer::{boot_options, world};
+use crate::peer::{Guest, boot_options, world, world_where};
 use pcoder_sdk::testing::FakeHost;
 
 fn booted(host: &FakeHost) -> String {
@@ -45,6 +45,115 @@ fn a_copy_shares_what_was_written_before() {
     assert_eq!(layers(&host), 0);
 }
 
+/// Whether the machine goes on.
+fn runs(host: &FakeHost, id: &str) -> bool {
+    let mut qmp = Qmp::open(host.provider(), "o", id, PATIENCE).unwrap();
+    qmp.run("query-status").unwrap()["running"] == true
+}
+
+/// How a copy began, and what is told of it.
+fn began(copy: &Instance) -> (&str, Option<&str>) {
+    let detail = |name| pcoder_sdk::setting(&copy.details, name);
+    (detail("start").unwrap(), detail("tried"))
+}
+
+fn is_saved(host: &FakeHost, id: &str) -> bool {
+    host.host_file(ROOT, &crate::start::state(id)).is_some()
+}
+
+#[test]
+fn a_copy_goes_on_with_the_memory_and_the_instance_too() {
+    let host = world();
+    let id = booted(&host);
+    let copy = fork(host.provider(), &id).unwrap();
+    assert_eq!(began(&copy), ("restored", None));
+    assert!(runs(&host, &id) && runs(&host, &copy.id) && !is_saved(&host, &copy.id));
+    let again = fork(host.provider(), &copy.id).unwrap();
+    assert_eq!(began(&again), ("restored", None));
+    // Later it boots as any other.
+    life::stop(host.provider(), &copy.id).unwrap();
+    assert_eq!(began(&life::resume(host.provider(), &copy.id).unwrap()).0, "cold");
+}
+
+#[test]
+fn a_memory_that_is_of_no_use_costs_time_and_no_copy() {
+    for (guest, tried) in [
+        (Guest::Refused, "memory: QEMU ended (load of migration failed: Invalid argument)"),
+        (Guest::Slow, "memory: the guest was not ready within 30 s"),
+        (Guest::Crashes, "memory: QEMU ended (Assertion failed)"),
+    ] {
+        let host = world_where(move |it| if it == "kvm saved" { guest } else { Guest::Ready(2) });
+        let id = booted(&host);
+        let copy = fork(host.provider(), &id).unwrap();
+        assert_eq!(began(&copy), ("cold", Some(tried)));
+        assert!(runs(&host, &id) && !is_saved(&host, &copy.id));
+    }
+    for guest in [Guest::Unsavable, Guest::Large] {
+        let host = world_where(move |_| guest);
+        let id = booted(&host);
+        let copy = fork(host.provider(), &id).unwrap();
+        assert_eq!(began(&copy), ("cold", None), "{guest:?}");
+        assert!(runs(&host, &id) && !is_saved(&host, &copy.id));
+    }
+}
+
+#[test]
+fn who_wants_no_memory_saved_gets_copies_of_disks() {
+    let host = world();
+    let id = booted(&host);
+    host.set("template", "off");
+    assert_eq!(began(&fork(host.provider(), &id).unwrap()), ("cold", None));
+    let told = host.calls().iter().filter(|it| it.subject.contains("-incoming")).count();
+    assert_eq!(told, 0);
+}
+
+#[test]
+fn an_instance_that_a_killed_copy_left_standing_goes_on_when_it_is_used() {
+    let uses: [fn(&FakeHost, &str); 3] = [
+        |host, id| {
+            let asked = host.provider().clock().monotonic();
+            life::stop(host.provider(), id).unwrap();
+            assert!(host.provider().clock().monotonic() - asked < Duration::from_secs(5), "it hears its power button");
+            life::resume(host.provider(), id).unwrap();
+        },
+        |host, id| drop(life::resume(host.provider(), id).unwrap()),
+        |host, id| {
+            exec::capture(host.provider(), id, &CommandSpec::argv("true", [""; 0]), b"").map(drop).unwrap();
+        },
+    ];
+    for use_it in uses {
+        let (mut points, mut stood) = (0, 0);
+        loop {
+            let host = world();
+            let id = booted(&host);
+            host.die_after(points);
+            let copied = fork(host.provider(), &id);
+            host.revive();
+            if copied.is_ok() {
+                break;
+            }
+            stood += usize::from(!runs(&host, &id));
+            use_it(&host, &id);
+            assert!(runs(&host, &id) && !record(&host, &id).paused, "killed after {points}");
+            points += 1;
+        }
+        assert!(stood > 3, "{stood}");
+    }
+}
+
+#[test]
+fn an_instance_that_is_being_copied_is_used_meanwhile() {
+    let host = world();
+    let id = booted(&host);
+    let mut busy = record(&host, &id);
+    busy.paused = true;
+    Store::new(host.provider(), "o").write(&busy).unwrap();
+    let talk = host.provider().services().talk(&id, Duration::ZERO).unwrap();
+    exec::capture(host.provider(), &id, &CommandSpec::argv("true", [""; 0]), b"").map(drop).unwrap();
+    drop(talk);
+    assert!(record(&host, &id).paused);
+}
+
 #[test]
 fn a_stopped_one_is_copied_and_copies_are() {
     let host = world();
@@ -62,10 +171,11 @@ fn a_stopped_one_is_copied_and_copies_are() {
 /// boots again, it is copied again, and nothing is left at the end.
 #[test]
 fn a_copy_that_is_killed_anywhere_leaves_chains_that_boot() {
-    for stopped in [false, true] {
+    for (stopped, template) in [(false, "auto"), (false, "off"), (true, "auto")] {
         let mut points = 0;
         loop {
             let host = world();
+            host.set("template", template);
             let id = booted(&host);
             if stopped {
                 life::stop(host.provider(), &id).unwrap();
