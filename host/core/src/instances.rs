@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcoder_runtime::call::{CallContext, Called};
+use pcoder_runtime::call::{Back, CallContext, Called};
 use pcoder_runtime::contract::agent::Engine;
 use pcoder_runtime::contract::provider::{BootOptions, Instance, ProviderInfo};
 use pcoder_runtime::contract::{Command, CommandSpec, ExitStatus, WriteOptions};
@@ -12,7 +12,7 @@ use pcoder_runtime::error::code;
 use pcoder_runtime::host::stdio::Stdio;
 use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::process::ProcessTree;
-use pcoder_runtime::secrets::{Broker, Carried};
+use pcoder_runtime::secrets::{Broker, Carried, SecretSource};
 use pcoder_runtime::shell::quote;
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin, call_name, text};
@@ -242,33 +242,38 @@ impl Provider<'_> {
         stdio: Stdio,
         control: &Control,
     ) -> Result<ExitStatus, Error> {
-        self.exec_as(id, spec, stdio, control, None, None).await
+        self.exec_as(id, spec, stdio, control, With::default()).await
     }
 
-    /// The same with the secrets that the command carries, and within a time.
+    /// Where its plugin's secrets come from.
+    pub(crate) fn secret_source(&self) -> Arc<dyn SecretSource> {
+        self.surroundings.secret_source()
+    }
+
+    /// The same with what the command carries.
     pub(crate) async fn exec_as(
         &self,
         id: &str,
         spec: &CommandSpec,
         stdio: Stdio,
         control: &Control,
-        secrets: Option<Arc<Broker>>,
-        wall: Option<Duration>,
+        with: With,
     ) -> Result<ExitStatus, Error> {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
             home: self.pcoder.surroundings().home(),
+            back: with.back,
             ..Called::default()
         };
         let context = CallContext {
             called,
             cancel: Some(control.cancel.clone()),
-            deadline: Some(wall),
+            deadline: Some(with.wall),
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
         };
-        let context = match secrets {
+        let context = match with.secrets {
             Some(secrets) => CallContext { secrets, ..context },
             None => context,
         };
@@ -385,6 +390,17 @@ impl Provider<'_> {
         let environment = self.pcoder.surroundings().environment.clone();
         Arc::new(OnProvider::new(self.plugin.clone(), id, home, environment, self.surroundings.clone()))
     }
+}
+
+/// What a command carries besides itself.
+#[derive(Default)]
+pub(crate) struct With {
+    /// The values behind its placeholders.
+    pub(crate) secrets: Option<Arc<Broker>>,
+    /// How long it may take.
+    pub(crate) wall: Option<Duration>,
+    /// What it reaches on this host.
+    pub(crate) back: Vec<Back>,
 }
 
 /// What is on an instance.

@@ -25,6 +25,7 @@ pub mod orchestrator;
 mod plugins;
 mod private_tmp;
 pub mod profiles;
+mod reach;
 mod run;
 pub mod run_remote;
 mod run_request;

@@ -74,6 +74,11 @@ pub(crate) struct CallSurroundings {
 }
 
 impl CallSurroundings {
+    /// Where the plugin's secrets come from.
+    pub(crate) fn secret_source(&self) -> Arc<dyn SecretSource> {
+        Arc::clone(&self.secrets)
+    }
+
     /// A call's context. `carried` are the secrets in what it is about.
     pub(crate) fn context(&self, carried: Carried) -> CallContext {
         CallContext {

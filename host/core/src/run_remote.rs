@@ -2,6 +2,7 @@
 //!
 //! Nothing that the agent did is lost: when its changes cannot be brought back, the instance stays.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
-use crate::instances::{Provider, exit_code};
+use crate::instances::{Provider, With, exit_code};
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
+use crate::reach::{WAY_BACK, ways_back};
 use crate::run::{Control, HOST_PATHS};
 use crate::run_surroundings::SessionIdentity;
 use crate::{Pcoder, RunRequest};
@@ -67,6 +69,8 @@ pub enum Note<'a> {
     Terminated(&'a str),
     /// The instance goes on.
     Left(&'a str),
+    /// The agent is told to reach ports of this host's loopback, and the instance is not told where this host is.
+    NoWayBack(&'a BTreeSet<u16>),
 }
 
 /// Who watches.
@@ -125,7 +129,14 @@ impl Pcoder {
             None => None,
         };
         let account = self.account(&request.tool, profile.as_ref())?;
-        let identity = self.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
+        let source = provider.secret_source();
+        let mut identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
+        if !identity.here.is_empty() {
+            match provider.has(WAY_BACK).await? {
+                true => identity.seen_from_there(),
+                false => watcher(Note::NoWayBack(&std::mem::take(&mut identity.here))),
+            }
+        }
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();
         Ok(RemoteRun { pcoder: self, agent, info, provider, project, request, options, identity, limits, watcher })
     }
@@ -252,7 +263,9 @@ impl RemoteRun<'_> {
         spec.env.extend(self.identity.key.clone());
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let secrets = Some(Arc::clone(&self.identity.secrets));
-        self.provider.exec_as(id, &spec, stdio, control, secrets, wall).await.map_err(|error| match wall {
+        let back = ways_back(&self.identity.here);
+        let with = With { secrets, wall, back };
+        self.provider.exec_as(id, &spec, stdio, control, with).await.map_err(|error| match wall {
             Some(wall) if error.is(code::TIMEOUT) => Failed::While(
                 Error::new(code::TIMEOUT, "run", format!("the run was ended after {} s", wall.as_secs()))
                     .subject(&self.request.tool)

@@ -5,6 +5,7 @@
 //! the environment would win over the login, and the login's token would go wherever an address there says. In a
 //! portable folder the home is the tool's own too.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use pcoder_runtime::Error;
 use pcoder_runtime::contract::Setting;
 use pcoder_runtime::contract::agent::AgentInfo;
 use pcoder_runtime::error::code;
-use pcoder_runtime::secrets::Broker;
+use pcoder_runtime::secrets::{Broker, SecretSource};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::Account;
 use crate::engines::utf8;
 use crate::profiles::{AuthMode, Profile};
+use crate::reach::loopback_port;
 use crate::{Pcoder, RunRequest};
 
 /// What a run's commands get.
@@ -50,6 +52,8 @@ pub(crate) struct SessionIdentity {
     pub(crate) key: Option<Setting>,
     /// The values behind the placeholders.
     pub(crate) secrets: Arc<Broker>,
+    /// The ports of this host's loopback that the agent is told to reach.
+    pub(crate) here: BTreeSet<u16>,
 }
 
 /// A folder for sockets. The name of a socket has room for about a hundred bytes, and a portable folder may be anywhere: an
@@ -128,7 +132,7 @@ impl Pcoder {
             }
             options.push(option("config-dir", utf8(&folder)?));
         }
-        let identity = self.session_identity(&request.tool, info, account, profile).await?;
+        let identity = self.session_identity(&request.tool, info, account, profile, self.secret_source()).await?;
         options.extend(identity.options);
         let (settings, key, secrets) = (identity.settings, identity.key, identity.secrets);
         for (name, value) in &request.env {
@@ -140,29 +144,36 @@ impl Pcoder {
         Ok(RunSurroundings { environment, home, options, settings, key, secrets, sockets })
     }
 
-    /// Who a session is and which model it has, wherever it runs.
+    /// Who a session is and which model it has, wherever it runs. `source` has the secrets of the plugin that gets it.
     pub(crate) async fn session_identity(
         &self,
         tool: &str,
         info: &AgentInfo,
         account: Account,
         profile: Option<&Profile>,
+        source: Arc<dyn SecretSource>,
     ) -> Result<SessionIdentity, Error> {
         let mut options = Vec::new();
+        let mut here = BTreeSet::new();
         if let Some(mode) = account.mode {
             options.push(option("auth", mode.word()));
         }
-        let secrets = Arc::new(Broker::new(self.secret_source()));
+        let secrets = Arc::new(Broker::new(source));
         let mut settings = Vec::new();
         if let Some(profile) = profile {
             if let Some(model) = &profile.model {
                 options.push(option("model", model));
             }
             if let Some(endpoint) = &profile.endpoint {
+                here.extend(loopback_port(endpoint.as_str()));
                 options.push(option("endpoint", endpoint.as_str()));
             }
             for (name, reference) in &profile.env {
                 let value = self.resolve(reference).await.map_err(|error| of_variable(&error, name.as_str()))?;
+                // Another variable may well mean the machine that it is read on.
+                if matches_any(&info.environment, name.as_str().as_ref()) {
+                    here.extend(loopback_port(value.expose_secret()));
+                }
                 // What is no secret is for plugins to read, too.
                 let text = match reference.is_secret() {
                     true => secrets.issue_for_command(name.as_str(), value)?,
@@ -181,7 +192,7 @@ impl Pcoder {
             }
             _ => None,
         };
-        Ok(SessionIdentity { options, settings, key, secrets })
+        Ok(SessionIdentity { options, settings, key, secrets, here })
     }
 
     /// Renews a Claude login in the tool's own folder ten minutes before it expires, so that of all that use it at once
@@ -289,11 +300,15 @@ fn of_variable(error: &Error, name: &str) -> Error {
 
 /// Whether a variable is one that chooses an account or a service for this agent.
 fn chooses_account(info: &AgentInfo, name: &std::ffi::OsStr) -> bool {
+    matches_any(&info.account_environment, name)
+}
+
+fn matches_any(patterns: &[String], name: &std::ffi::OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let same = |pattern: &str, name: &str| {
         if cfg!(windows) { pattern.eq_ignore_ascii_case(name) } else { pattern == name }
     };
-    info.account_environment.iter().any(|pattern| match pattern.strip_suffix('*') {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(begin) => name.get(..begin.len()).is_some_and(|front| same(begin, front)),
         None => same(pattern, name),
     })

@@ -15,7 +15,9 @@ impl Provider for Qemu {
         ProviderInfo {
             name: "qemu".to_owned(),
             description: "Linux machines on this host, in QEMU".to_owned(),
-            features: ["stdin", "streaming", "terminal", "fork", "pause", "ports"].map(str::to_owned).to_vec(),
+            features: ["stdin", "streaming", "terminal", "fork", "pause", "ports", "way-back"]
+                .map(str::to_owned)
+                .to_vec(),
             home_dir: Some(HOME.to_owned()),
         }
     }

@@ -87,6 +87,14 @@ impl Told {
             // Conflicts and what was left out matter also to those who read nothing else.
             Note::Pushed(pushed) => self.pushed(pushed),
             Note::Pulled(pulled) => self.pulled(pulled),
+            Note::NoWayBack(ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                note(&format!(
+                    "warning: the profile names 127.0.0.1:{}, which on an instance of {} is that instance and not this host",
+                    ports.join(" and 127.0.0.1:"),
+                    self.provider
+                ));
+            }
             Note::Left(id) => self.say(&format!(
                 "{} is still running: `pcoder instance terminate {} --provider {}` ends it",
                 for_people(id, 128),

@@ -201,7 +201,8 @@ impl Orchestrator<'_> {
         let sandboxed = !self.provider.has(HOST_PATHS).await?;
         let there = self.provider.look(instance, &info.engines).await?;
         let account = self.pcoder.account(&request.tool, profile.as_ref())?;
-        let identity = self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref()).await?;
+        let source = self.pcoder.secret_source();
+        let identity = self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
         let mut options = identity.options;
         let mut option = |name: &str, value: &str| {
             options.push(Setting { name: name.to_owned(), value: value.to_owned() });
