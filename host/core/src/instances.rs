@@ -22,6 +22,7 @@ use crate::Pcoder;
 use crate::capture::{Captured, Feed, capture};
 use crate::engines::utf8;
 use crate::plugins::{CallSurroundings, HOST_ROOT};
+use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::target::OnProvider;
 
@@ -257,27 +258,101 @@ impl Provider<'_> {
         spec: &CommandSpec,
         stdio: Stdio,
         control: &Control,
-        with: With,
+        with: With<'_>,
     ) -> Result<ExitStatus, Error> {
+        let nothing = Reach::default();
+        let reach = with.reach.unwrap_or(&nothing);
+        let secrets = with.secrets.or_else(|| reach.has_secrets().then(|| Arc::new(Broker::new(self.secret_source()))));
+        let mut stdio = stdio;
+        for port in reach.tries()? {
+            let (lent, again) = stdio.lend();
+            let (spec, back) = reach.on(port, spec, secrets.as_deref())?;
+            let call = self.call(spec, back, control, secrets.clone(), with.wall);
+            let (context, spec) = call;
+            match self.plugin.provider()?.exec(context, id, &spec, lent).await {
+                Err(error) if reach.is_taken(port, &error) => match again.back() {
+                    Some(back) => stdio = back,
+                    None => return Err(error),
+                },
+                result => return result,
+            }
+        }
+        Err(Error::new(code::CONFLICT, "provider.exec", "no port of the instance is free for the way back to this host")
+            .subject(text::for_people(id, 128))
+            .hint("end what listens on its ports, and try again"))
+    }
+
+    fn call(
+        &self,
+        spec: CommandSpec,
+        back: Vec<Back>,
+        control: &Control,
+        secrets: Option<Arc<Broker>>,
+        wall: Option<Duration>,
+    ) -> (CallContext, CommandSpec) {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
             home: self.pcoder.surroundings().home(),
-            back: with.back,
+            back,
             ..Called::default()
         };
         let context = CallContext {
             called,
             cancel: Some(control.cancel.clone()),
-            deadline: Some(with.wall),
+            deadline: Some(wall),
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
         };
-        let context = match with.secrets {
+        let context = match secrets {
             Some(secrets) => CallContext { secrets, ..context },
             None => context,
         };
-        self.plugin.provider()?.exec(context, id, spec, stdio).await
+        (context, spec)
+    }
+
+    /// A command that its user runs there, with what the instance lets it reach.
+    ///
+    /// # Errors
+    /// The plugin's, `cancelled`.
+    pub async fn exec_reaching(
+        &self,
+        id: &str,
+        spec: &CommandSpec,
+        stdio: Stdio,
+        control: &Control,
+        reach: &Reach,
+    ) -> Result<ExitStatus, Error> {
+        self.exec_as(id, spec, stdio, control, With { reach: Some(reach), ..With::default() }).await
+    }
+
+    /// The same with the outputs kept, at most `limit` bytes of each.
+    ///
+    /// # Errors
+    /// As [`Provider::exec_reaching`].
+    pub async fn capture_reaching(
+        &self,
+        id: &str,
+        spec: &CommandSpec,
+        input: Feed,
+        limit: u64,
+        control: &Control,
+        reach: &Reach,
+    ) -> Result<Captured, Error> {
+        capture(input, limit, |stdio| self.exec_reaching(id, spec, stdio, control, reach)).await
+    }
+
+    /// What commands that a user runs on an instance reach by way of this host. No agent is known here: it is what any
+    /// that is built in needs.
+    ///
+    /// # Errors
+    /// The plugin's, and those of the settings.
+    pub async fn reach(&self, id: &str) -> Result<Reach, Error> {
+        if !self.has(WAY_BACK).await? {
+            return Ok(Reach::default());
+        }
+        let instance = self.get(id).await?;
+        self.pcoder.reach(&instance, Wanted::default()).await
     }
 
     /// The same with the outputs kept, at most `limit` bytes of each.
@@ -394,13 +469,13 @@ impl Provider<'_> {
 
 /// What a command carries besides itself.
 #[derive(Default)]
-pub(crate) struct With {
+pub(crate) struct With<'a> {
     /// The values behind its placeholders.
     pub(crate) secrets: Option<Arc<Broker>>,
     /// How long it may take.
     pub(crate) wall: Option<Duration>,
     /// What it reaches on this host.
-    pub(crate) back: Vec<Back>,
+    pub(crate) reach: Option<&'a Reach>,
 }
 
 /// What is on an instance.

@@ -12,6 +12,7 @@ pub mod bundle;
 mod capture;
 pub mod demo;
 pub mod doctor;
+pub mod egress;
 mod engines;
 mod errors;
 pub mod grants;

@@ -26,7 +26,8 @@ use crate::capture::{Captured, Feed, capture};
 use crate::instances::{Provider, With, exit_code};
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
-use crate::reach::{WAY_BACK, ways_back};
+use crate::egress::{Hosts, Refused};
+use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::run_surroundings::SessionIdentity;
 use crate::{Pcoder, RunRequest};
@@ -71,6 +72,8 @@ pub enum Note<'a> {
     Left(&'a str),
     /// The agent is told to reach ports of this host's loopback, and the instance is not told where this host is.
     NoWayBack(&'a BTreeSet<u16>),
+    /// The agent wanted to reach what its network does not let it reach.
+    Refused(&'a Refused),
 }
 
 /// Who watches.
@@ -82,6 +85,10 @@ pub struct RemoteRun<'a> {
     agent: Plugin,
     info: AgentInfo,
     provider: Provider<'a>,
+    /// Its machines have ways back to this host.
+    leads_back: bool,
+    /// What the profile allows on a restricted network.
+    allow: Hosts,
     project: PathBuf,
     request: RunRequest,
     options: RemoteOptions,
@@ -131,14 +138,28 @@ impl Pcoder {
         let account = self.account(&request.tool, profile.as_ref())?;
         let source = provider.secret_source();
         let mut identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
-        if !identity.here.is_empty() {
-            match provider.has(WAY_BACK).await? {
-                true => identity.seen_from_there(),
-                false => watcher(Note::NoWayBack(&std::mem::take(&mut identity.here))),
-            }
+        let leads_back = provider.has(WAY_BACK).await?;
+        match leads_back {
+            true => identity.seen_from_there(),
+            false if !identity.here.is_empty() => watcher(Note::NoWayBack(&identity.here)),
+            false => {}
         }
+        let allow = profile.as_ref().map(|it| it.network_allow.clone()).unwrap_or_default();
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();
-        Ok(RemoteRun { pcoder: self, agent, info, provider, project, request, options, identity, limits, watcher })
+        Ok(RemoteRun {
+            pcoder: self,
+            agent,
+            info,
+            provider,
+            leads_back,
+            allow,
+            project,
+            request,
+            options,
+            identity,
+            limits,
+            watcher,
+        })
     }
 }
 
@@ -263,9 +284,13 @@ impl RemoteRun<'_> {
         spec.env.extend(self.identity.key.clone());
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let secrets = Some(Arc::clone(&self.identity.secrets));
-        let back = ways_back(&self.identity.here);
-        let with = With { secrets, wall, back };
-        self.provider.exec_as(id, &spec, stdio, control, with).await.map_err(|error| match wall {
+        let reach = self.reach(instance).await.map_err(Failed::Before)?;
+        let with = With { secrets, wall, reach: Some(&reach) };
+        let result = self.provider.exec_as(id, &spec, stdio, control, with).await;
+        if let Some(refused) = reach.refused() {
+            (self.watcher)(Note::Refused(&refused));
+        }
+        result.map_err(|error| match wall {
             Some(wall) if error.is(code::TIMEOUT) => Failed::While(
                 Error::new(code::TIMEOUT, "run", format!("the run was ended after {} s", wall.as_secs()))
                     .subject(&self.request.tool)
@@ -273,6 +298,20 @@ impl RemoteRun<'_> {
             ),
             _ => Failed::While(error),
         })
+    }
+
+    /// What the agent reaches by way of this host.
+    async fn reach(&self, instance: &Instance) -> Result<Reach, Error> {
+        if !self.leads_back {
+            return Ok(Reach::default());
+        }
+        let wanted = Wanted {
+            here: self.identity.here.clone(),
+            services: self.identity.services.clone(),
+            agent: Some(self.agent.manifest().name.clone()),
+            allow: self.allow.clone(),
+        };
+        self.pcoder.reach(instance, wanted).await
     }
 
     /// What both sides had after the last sync of this project with this instance.

@@ -19,9 +19,10 @@ use pcoder_runtime::secrets::{Broker, SecretSource};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::Account;
+use crate::egress::HostPattern;
 use crate::engines::utf8;
 use crate::profiles::{AuthMode, Profile};
-use crate::reach::loopback_port;
+use crate::reach::{loopback_port, service};
 use crate::{Pcoder, RunRequest};
 
 /// What a run's commands get.
@@ -54,6 +55,8 @@ pub(crate) struct SessionIdentity {
     pub(crate) secrets: Arc<Broker>,
     /// The ports of this host's loopback that the agent is told to reach.
     pub(crate) here: BTreeSet<u16>,
+    /// The hosts of the service that it is told to use, in the place of its own.
+    pub(crate) services: Vec<HostPattern>,
 }
 
 /// A folder for sockets. The name of a socket has room for about a hundred bytes, and a portable folder may be anywhere: an
@@ -154,7 +157,7 @@ impl Pcoder {
         source: Arc<dyn SecretSource>,
     ) -> Result<SessionIdentity, Error> {
         let mut options = Vec::new();
-        let mut here = BTreeSet::new();
+        let (mut here, mut services) = (BTreeSet::new(), Vec::new());
         if let Some(mode) = account.mode {
             options.push(option("auth", mode.word()));
         }
@@ -166,6 +169,7 @@ impl Pcoder {
             }
             if let Some(endpoint) = &profile.endpoint {
                 here.extend(loopback_port(endpoint.as_str()));
+                services.extend(service(endpoint.as_str()));
                 options.push(option("endpoint", endpoint.as_str()));
             }
             for (name, reference) in &profile.env {
@@ -173,6 +177,9 @@ impl Pcoder {
                 // Another variable may well mean the machine that it is read on.
                 if matches_any(&info.environment, name.as_str().as_ref()) {
                     here.extend(loopback_port(value.expose_secret()));
+                }
+                if matches_any(&info.account_environment, name.as_str().as_ref()) {
+                    services.extend(service(value.expose_secret()));
                 }
                 // What is no secret is for plugins to read, too.
                 let text = match reference.is_secret() {
@@ -192,7 +199,7 @@ impl Pcoder {
             }
             _ => None,
         };
-        Ok(SessionIdentity { options, settings, key, secrets, here })
+        Ok(SessionIdentity { options, settings, key, secrets, here, services })
     }
 
     /// Renews a Claude login in the tool's own folder ten minutes before it expires, so that of all that use it at once

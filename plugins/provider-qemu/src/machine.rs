@@ -123,7 +123,7 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
         false => format!("{} {TALK}", image.cmdline),
     };
     let restrict = match record.network {
-        Network::None => "on",
+        Network::None | Network::Restricted => "on",
         Network::Full => "off",
     };
     let mut all = Vec::new();
@@ -269,6 +269,14 @@ mod tests {
         let disks: Vec<&str> = text.lines().filter(|it| it.contains("qcow2") || it.contains("drive=")).collect();
         insta::assert_snapshot!(disks.join("\n"));
         assert!(text.contains("restrict=on"));
+    }
+
+    #[test]
+    fn only_a_full_network_is_one_to_the_guest() {
+        for (network, restrict) in [(Network::None, "on"), (Network::Restricted, "on"), (Network::Full, "off")] {
+            let text = lines(&made("x86_64", Accelerator::Tcg, [10, 0, 2], |record| record.network = network));
+            assert!(text.contains(&format!("-netdev user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:0-:22")));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
 const OPTIONS: &str =
-    "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
+    "the options are memory-mib, cpus, disk-gib, network=none|restricted|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -90,15 +90,12 @@ impl Plan {
             "network" => {
                 self.network = match value {
                     "none" => Network::None,
+                    "restricted" => Network::Restricted,
                     "full" => Network::Full,
-                    // It would be a promise.
-                    "restricted" => {
-                        let message = "this provider cannot restrict what a machine reaches, only cut it off";
-                        return Err(Error::unsupported(OPERATION, message)
-                            .subject("network")
-                            .hint("`network=none` reaches nothing"));
+                    _ => {
+                        let message = "a network is `none`, `restricted` or `full`";
+                        return Err(Error::invalid(OPERATION, message).subject("network"));
                     }
-                    _ => return Err(Error::invalid(OPERATION, "a network is `none` or `full`").subject("network")),
                 }
             }
             "accelerator" if value == "auto" => self.wanted = None,
@@ -184,6 +181,7 @@ mod tests {
         host.set("network", "none");
         let set = plan(&host, &[("cpus", "1"), ("env.A", "b c")]).unwrap();
         assert_eq!((set.memory_mib, set.cpus, set.image.as_str(), set.network), (900, 1, "other", Network::None));
+        assert_eq!(plan(&host, &[("network", "restricted")]).unwrap().network, Network::Restricted);
         assert_eq!(set.environment.get("A").map(String::as_str), Some("b c"));
         assert_eq!(plan(&host, &[("memory-mib", "300")]).unwrap().memory_mib, 300);
     }
@@ -197,7 +195,6 @@ mod tests {
             ("memory-mib", "16001", code::INVALID),
             ("cpus", "65", code::INVALID),
             ("disk-gib", "-1", code::INVALID),
-            ("network", "restricted", code::UNSUPPORTED),
             ("network", "bridge", code::INVALID),
             ("accelerator", "xen", code::INVALID),
             ("env.A=B", "x", code::INVALID),
