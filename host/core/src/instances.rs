@@ -277,9 +277,13 @@ impl Provider<'_> {
                 result => return result,
             }
         }
-        Err(Error::new(code::CONFLICT, "provider.exec", "no port of the instance is free for the way back to this host")
-            .subject(text::for_people(id, 128))
-            .hint("end what listens on its ports, and try again"))
+        Err(Error::new(
+            code::CONFLICT,
+            "provider.exec",
+            "no port of the instance is free for the way back to this host",
+        )
+        .subject(text::for_people(id, 128))
+        .hint("end what listens on its ports, and try again"))
     }
 
     fn call(

@@ -262,6 +262,8 @@ impl Pcoder {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     #[test]
@@ -306,6 +308,90 @@ mod tests {
         ] {
             assert_eq!(as_seen_there(url).as_deref(), seen, "{url}");
         }
+    }
+
+    fn spec(env: &[(&str, &str)]) -> CommandSpec {
+        let env = env.iter().map(|&(name, value)| Setting { name: name.into(), value: value.into() }).collect();
+        let command = pcoder_runtime::contract::Command::Shell("true".into());
+        CommandSpec { command, cwd: None, env, path_entries: Vec::new(), name: None }
+    }
+
+    fn names(spec: &CommandSpec) -> Vec<&str> {
+        spec.env.iter().map(|it| it.name.as_str()).collect()
+    }
+
+    fn full(variables: &[(&str, &str)]) -> Reach {
+        let environment = variables.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+        let mut reach = Reach::default();
+        reach.forward(&Surroundings { environment, ..Surroundings::default() });
+        reach
+    }
+
+    fn forwarded(reach: &Reach) -> Vec<String> {
+        reach.forwarded.iter().map(|(name, value)| format!("{name}={}", value.expose_secret())).collect()
+    }
+
+    #[test]
+    fn the_users_proxies_are_told_and_one_on_this_host_is_led_back_to() {
+        assert_eq!(forwarded(&full(&[])), [""; 0]);
+        let far = full(&[("HTTPS_PROXY", "http://large:1"), ("https_proxy", "http://small:1"), ("NO_PROXY", "a.test")]);
+        assert_eq!(forwarded(&far), ["HTTPS_PROXY=http://small:1", "NO_PROXY=a.test,127.0.0.1,localhost"]);
+        assert_eq!(far.back, []);
+        for (said, told) in [
+            ("http://me:word@127.0.0.1:3128", "http://me:word@127.0.0.1:3128"),
+            ("localhost:3128", "localhost:3128"),
+            ("socks5://[::1]:3128", "socks5://127.0.0.1:3128"),
+        ] {
+            let near = full(&[("HTTPS_PROXY", said), ("HTTP_PROXY", said)]);
+            assert_eq!(near.back, [Back { port: 3128, to: 3128 }], "{said}");
+            let told_as = forwarded(&near).remove(0);
+            assert_eq!(
+                told_as.trim_start_matches("HTTPS_PROXY=").trim_start_matches("http://"),
+                told.trim_start_matches("http://")
+            );
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_the_command_names_itself_stays_on_a_full_network() {
+        let reach = full(&[("HTTPS_PROXY", "http://a:1"), ("HTTP_PROXY", "http://a:1")]);
+        let secrets = Broker::default();
+        let (on, back) = reach.on(None, &spec(&[("https_proxy", "http://mine")]), Some(&secrets)).expect("a command");
+        assert_eq!(names(&on), ["https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"]);
+        assert_eq!(back, []);
+        assert!(on.env.iter().all(|it| !it.value.contains("a:1")), "the plugin sees placeholders");
+    }
+
+    #[tokio::test]
+    async fn on_a_restricted_network_there_is_one_proxy_and_the_plugin_does_not_see_its_credential() {
+        let network = pcoder_http::ClientOptions { certificates: false, ..pcoder_http::ClientOptions::default() };
+        let egress = Egress::start(Rules::default(), network).await.expect("it listens");
+        let to = egress.port();
+        let model = Back { port: 8080, to: 8080 };
+        let reach = Reach { back: vec![model], egress: Some(egress), ..Reach::default() };
+        let secrets = Broker::default();
+        let wanted = spec(&[("A", "b"), ("HTTPS_PROXY", "http://mine"), ("no_proxy", "*")]);
+        let (on, back) = reach.on(Some(4567), &wanted, Some(&secrets)).expect("a command");
+        let ours = [
+            "HTTPS_PROXY",
+            "https_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+            "NO_PROXY",
+            "no_proxy",
+        ];
+        assert_eq!(names(&on), [&["A"][..], &ours].concat());
+        assert_eq!(back, [model, Back { port: 4567, to }]);
+        assert!(!format!("{on:?}").contains("pcoder:"), "{on:?}");
+        let tries = reach.tries().expect("ports");
+        assert_eq!((tries.len(), tries[0]), (TRIES, Some(to)));
+        let error = |code: &'static str, subject: &str| Error::new(code, "ssh.exec", "m").subject(subject);
+        assert!(reach.is_taken(Some(4567), &error(code::CONFLICT, "127.0.0.1:4567")));
+        assert!(!reach.is_taken(Some(4567), &error(code::CONFLICT, "127.0.0.1:8080")));
+        assert!(!reach.is_taken(Some(4567), &error(code::NETWORK, "127.0.0.1:4567")));
+        assert!(!reach.is_taken(None, &Error::new(code::CONFLICT, "ssh.exec", "m")));
     }
 
     #[test]

@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
+use crate::egress::{Hosts, Refused};
 use crate::instances::{Provider, With, exit_code};
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
-use crate::egress::{Hosts, Refused};
 use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::run_surroundings::SessionIdentity;

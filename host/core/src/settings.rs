@@ -537,7 +537,12 @@ mod tests {
     fn a_project_cannot_choose_where_it_runs_or_where_the_audit_goes() {
         let place = Place::new();
         let pcoder = place.pcoder(&[]);
-        for text in ["provider = \"local\"\n", "otlp-endpoint = \"https://evil.test\"\n", "network-allow = \"evil.test\"\n", "install = \"ask\"\n"] {
+        for text in [
+            "provider = \"local\"\n",
+            "otlp-endpoint = \"https://evil.test\"\n",
+            "network-allow = \"evil.test\"\n",
+            "install = \"ask\"\n",
+        ] {
             let Err(error) = pcoder.settings(Some(&place.project(text))) else { panic!("{text} was taken") };
             assert!(error.is(code::INVALID) && error.message.starts_with("line 1, column 1: unknown field"), "{error}");
             assert!(error.hint.as_deref().is_some_and(|it| it.contains("a project may set")));

@@ -11,8 +11,7 @@ use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str =
-    "the options are memory-mib, cpus, disk-gib, network=none|restricted|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|restricted|full, accelerator=auto|kvm|hvf|whpx|tcg and env.NAME";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;

@@ -135,7 +135,7 @@ pub(crate) struct Boot {
     #[arg(long, requires = "ttl")]
     pub(crate) ttl_action: Option<TtlAction>,
     /// What the machine reaches [default: the provider's]
-    #[arg(long, help_heading = "On another machine")]
+    #[arg(long)]
     pub(crate) network: Option<Network>,
     /// More that the provider knows, as `vcpus=4`
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use pcoder_core::egress::Refused;
 use pcoder_core::instances::Provider;
 use pcoder_core::runtime::contract::provider::{BootOptions, Instance as Described};
 use pcoder_core::runtime::contract::{Argv, Command, CommandSpec, Setting, WriteOptions};
@@ -11,15 +12,14 @@ use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::runtime::text::for_people;
 use pcoder_core::runtime::{Error, contract::ExitStatus};
-use pcoder_core::egress::Refused;
 use pcoder_core::{Feed, Pcoder};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{KEPT, ended};
 use crate::args::{
-    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Network, OnProvider,
-    Place,
+    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Network,
+    OnProvider, Place,
 };
 use crate::output::{note, print, print_json, table};
 use crate::progress::Spinner;

@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", "*", "*.", "a.*", "https://a", "a/b", "u@a", "a:", "a:0", "a:x", "a:70000", "*.1.1.1.1", "a b"] {
+        for text in ["", "*", "*.", "a.*", "https://a", "a/b", "u@a", "a:", "a:0", "a:x", "a:70000", "*.1.1.1.1", "a b"]
+        {
             assert!(HostPattern::new(text).is_err(), "{text}");
         }
     }

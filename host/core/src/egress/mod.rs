@@ -14,6 +14,7 @@ mod work;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pcoder_http::ClientOptions;
 use pcoder_runtime::Error;
@@ -31,6 +32,9 @@ const OPERATION: &str = "egress";
 
 /// The user's name in the proxy's address. It is there because an address has one.
 const USER: &str = "pcoder";
+
+/// How long a client may take to say what it wants, and may then say nothing.
+const HEAD: Duration = Duration::from_secs(15);
 
 /// How many refused hosts are remembered.
 const REMEMBERED: usize = 64;
@@ -87,10 +91,15 @@ impl Egress {
     /// # Errors
     /// `io`; `internal` when the system has no randomness.
     pub(crate) async fn start(rules: Rules, network: ClientOptions) -> Result<Self, Error> {
-        Self::start_with(rules, network, Arc::new(System)).await
+        Self::start_with(rules, network, Arc::new(System), HEAD).await
     }
 
-    async fn start_with(rules: Rules, network: ClientOptions, net: Arc<dyn Net>) -> Result<Self, Error> {
+    async fn start_with(
+        rules: Rules,
+        network: ClientOptions,
+        net: Arc<dyn Net>,
+        head: Duration,
+    ) -> Result<Self, Error> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.map_err(|error| Error::io(OPERATION, "127.0.0.1", &error))?;
         let port = listener.local_addr().map_err(|error| Error::io(OPERATION, "127.0.0.1", &error))?.port();
@@ -106,7 +115,7 @@ impl Egress {
             refused: Mutex::default(),
             work: Work::until(end.clone()),
         });
-        shared.work.spawn(serve::accept(listener, Arc::clone(&shared)));
+        shared.work.spawn(serve::accept(listener, Arc::clone(&shared), head));
         Ok(Self { port, token: token.into(), shared, _end: end.drop_guard() })
     }
 

@@ -106,12 +106,10 @@ impl Out {
     pub(super) async fn tunnel(&self, place: &Place, work: &Work) -> Result<Box<dyn Stream>, NoWay> {
         match self.way("https", place).await? {
             Way::Direct(stream) => Ok(stream),
-            Way::Through(stream, proxy) => {
-                tokio::time::timeout(CONNECT, through(stream, &proxy, place, work))
-                    .await
-                    .map_err(|_| NoWay::Failed("the proxy of this host does not answer".to_owned()))?
-                    .map_err(NoWay::Failed)
-            }
+            Way::Through(stream, proxy) => tokio::time::timeout(CONNECT, through(stream, &proxy, place, work))
+                .await
+                .map_err(|_| NoWay::Failed("the proxy of this host does not answer".to_owned()))?
+                .map_err(NoWay::Failed),
         }
     }
 

@@ -25,8 +25,6 @@ use super::out::{NoWay, Way, authority, client};
 
 /// How many connections there are at once; more wait.
 const CONNECTIONS: usize = 256;
-/// How long a client may take to say what it wants, and may then say nothing.
-const HEAD: Duration = Duration::from_secs(15);
 /// The largest head of a request.
 const LARGEST_HEAD: usize = 64 << 10;
 /// How long to wait when the system has no more connections to give.
@@ -39,7 +37,7 @@ pub(super) fn header(user: &str, token: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{token}")))
 }
 
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, head: Duration) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
@@ -57,7 +55,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(head)
                 .max_buf_size(LARGEST_HEAD)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
