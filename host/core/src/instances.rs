@@ -267,8 +267,7 @@ impl Provider<'_> {
         for port in reach.tries()? {
             let (lent, again) = stdio.lend();
             let (spec, back) = reach.on(port, spec, secrets.as_deref())?;
-            let call = self.call(spec, back, control, secrets.clone(), with.wall);
-            let (context, spec) = call;
+            let context = self.command_context(&spec, back, control, secrets.clone(), with.wall);
             match self.plugin.provider()?.exec(context, id, &spec, lent).await {
                 Err(error) if reach.is_taken(port, &error) => match again.back() {
                     Some(back) => stdio = back,
@@ -277,23 +276,20 @@ impl Provider<'_> {
                 result => return result,
             }
         }
-        Err(Error::new(
-            code::CONFLICT,
-            "provider.exec",
-            "no port of the instance is free for the way back to this host",
-        )
-        .subject(text::for_people(id, 128))
-        .hint("end what listens on its ports, and try again"))
+        let message = "no port of the instance is free for the way back to this host";
+        Err(Error::new(code::CONFLICT, "provider.exec", message)
+            .subject(text::for_people(id, 128))
+            .hint("end what listens on its ports, and try again"))
     }
 
-    fn call(
+    fn command_context(
         &self,
-        spec: CommandSpec,
+        spec: &CommandSpec,
         back: Vec<Back>,
         control: &Control,
         secrets: Option<Arc<Broker>>,
         wall: Option<Duration>,
-    ) -> (CallContext, CommandSpec) {
+    ) -> CallContext {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
@@ -308,11 +304,10 @@ impl Provider<'_> {
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
         };
-        let context = match secrets {
+        match secrets {
             Some(secrets) => CallContext { secrets, ..context },
             None => context,
-        };
-        (context, spec)
+        }
     }
 
     /// A command that its user runs there, with what the instance lets it reach.

@@ -182,31 +182,6 @@ impl Stdio {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_that_were_lent_come_back_when_nobody_took_one() {
-        let stdio = || Stdio::new(Input::Bytes(b"in".to_vec()), Output::Null, Output::Null);
-        let (unused, lent) = stdio().lend();
-        drop(unused);
-        let mut again = lent.back().expect("they come back");
-        assert!(again.hand_on().is_ok());
-        let (mut used, lent) = stdio().lend();
-        let moved = used.hand_on();
-        drop((used, moved));
-        assert!(lent.back().is_none());
-        let (mut begun, lent) = stdio().lend();
-        begun.stdin.take();
-        drop(begun);
-        assert!(lent.back().is_none());
-        let (kept, lent) = stdio().lend();
-        assert!(lent.back().is_none());
-        drop(kept);
-    }
-}
-
 /// A pipe that these bytes come out of. A command that does not read its input keeps a thread until it ends, and no
 /// longer.
 pub(super) fn fed(bytes: Vec<u8>) -> Result<PipeReader, Error> {
@@ -387,5 +362,30 @@ impl CallState {
                 subscribe(&mut self.table, resource).map_err(|_| wasmtime::component::ResourceTableError::Full)
             })
             .unwrap_or_else(|_| Resource::new_own(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_were_lent_come_back_when_nobody_took_one() {
+        let stdio = || Stdio::new(Input::Bytes(b"in".to_vec()), Output::Null, Output::Null);
+        let (unused, lent) = stdio().lend();
+        drop(unused);
+        let mut again = lent.back().expect("they come back");
+        assert!(again.hand_on().is_ok());
+        let (mut used, lent) = stdio().lend();
+        let moved = used.hand_on();
+        drop((used, moved));
+        assert!(lent.back().is_none());
+        let (mut begun, lent) = stdio().lend();
+        begun.stdin.take();
+        drop(begun);
+        assert!(lent.back().is_none());
+        let (kept, lent) = stdio().lend();
+        assert!(lent.back().is_none());
+        drop(kept);
     }
 }
