@@ -141,11 +141,13 @@ fn place(uri: &Uri, usual: Option<u16>) -> Option<Place> {
     if authority.as_str().contains('@') {
         return None;
     }
-    let port = match (authority.port(), usual) {
-        // What is no number is not left out.
-        (Some(port), _) => port.as_str().parse().ok().filter(|it| *it != 0)?,
-        (None, _) if authority.as_str().ends_with(':') => return None,
-        (None, usual) => usual?,
+    // The parser takes a port that is too large for none.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => usual?,
+        rest => {
+            let digits = rest.strip_prefix(':').filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()))?;
+            digits.parse().ok().filter(|it| *it != 0)?
+        }
     };
     Place::new(authority.host(), port)
 }
