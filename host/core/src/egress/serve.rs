@@ -162,35 +162,35 @@ fn allowed(shared: &Shared, place: &Place) -> Result<(), Box<Answer>> {
     }
     let host = place.to_string();
     shared.refuse(&host);
-    let message = format!(
+    let body = format!(
         "pcoder: this machine's network is restricted, and {host} is not among the hosts that it may reach. Whoever runs \
          it can allow that on the host: {}",
         shared.rules.allowing(&host)
     );
-    Err(Box::new(told(StatusCode::FORBIDDEN, message)))
+    Err(Box::new(told(StatusCode::FORBIDDEN, body)))
 }
 
 fn no_way(shared: &Shared, place: &Place, why: NoWay) -> Box<Answer> {
     Box::new(match why {
         NoWay::Inside => {
             shared.refuse(&place.to_string());
-            let message = format!(
+            let body = format!(
                 "pcoder: {place} leads into the host or its network, and a machine whose network is restricted gets there \
                  only by the address of a model on the host that the run's profile names"
             );
-            told(StatusCode::FORBIDDEN, message)
+            told(StatusCode::FORBIDDEN, body)
         }
         NoWay::Failed(why) => told(StatusCode::BAD_GATEWAY, format!("pcoder: {place} cannot be reached: {why}")),
     })
 }
 
 fn unclear() -> Box<Answer> {
-    let message = "pcoder: this is a proxy. It takes `CONNECT HOST:PORT`, and requests with a whole `http` address";
-    Box::new(told(StatusCode::BAD_REQUEST, message.to_owned()))
+    let body = "pcoder: this is a proxy. It takes `CONNECT HOST:PORT`, and requests with a whole `http` address";
+    Box::new(told(StatusCode::BAD_REQUEST, body.to_owned()))
 }
 
-fn told(status: StatusCode, message: String) -> Answer {
-    let mut answer = Response::new(Full::from(format!("{message}\n")).map_err(never).boxed());
+fn told(status: StatusCode, body: String) -> Answer {
+    let mut answer = Response::new(Full::from(format!("{body}\n")).map_err(never).boxed());
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
