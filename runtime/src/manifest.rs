@@ -88,6 +88,10 @@ pub struct Manifest {
     /// What its user can set. A setting can stand in the URLs of what it asks for, as `{NAME}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<SettingRequest>,
+    /// Of an agent: the hosts of its vendor that it works with on the machine it runs on. The plugin itself reaches none
+    /// of them. It counts where whoever built the host program chose the plugin, and nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// What it asks to reach, with the settings' values in place.
     #[serde(flatten)]
     pub capabilities: Capabilities,

@@ -19,7 +19,7 @@ pub(crate) use account::{
 pub(crate) use bundle::{Bundle, BundleExport, BundleVerify};
 pub(crate) use instance::{
     Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Managed,
-    OnProvider, Place, Process, ProcessStart, Smoke,
+    Network, OnProvider, Place, Process, ProcessStart, Smoke,
 };
 pub(crate) use plugin::{Plugin, PluginAdd, PluginGrant, PluginInspect, PluginRemove, PluginRevoke};
 pub(crate) use runtime::{ImageNamed, ImagesCommand, Runtime, RuntimeBootstrap, RuntimeImages};
@@ -260,6 +260,9 @@ pub(crate) struct Away {
     /// Use an instance that is there, and leave it running
     #[arg(long, value_name = "INSTANCE")]
     pub(crate) instance: Option<String>,
+    /// What the machine that is booted reaches [default: the provider's]
+    #[arg(long, conflicts_with = "instance")]
+    pub(crate) network: Option<Network>,
     /// Leave the instance running that was booted
     #[arg(long)]
     pub(crate) keep: bool,
@@ -279,6 +282,7 @@ impl Away {
     pub(crate) fn is_said(&self) -> bool {
         self.image.is_some()
             || self.instance.is_some()
+            || self.network.is_some()
             || self.keep
             || self.no_sync
             || self.no_sync_back

@@ -23,6 +23,7 @@ use crate::capture::{Captured, Feed, capture};
 use crate::engine_disks;
 use crate::engines::utf8;
 use crate::plugins::{CallSurroundings, HOST_ROOT};
+use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::target::OnProvider;
 
@@ -253,37 +254,110 @@ impl Provider<'_> {
         stdio: Stdio,
         control: &Control,
     ) -> Result<ExitStatus, Error> {
-        self.exec_as(id, spec, stdio, control, As::default()).await
+        self.exec_as(id, spec, stdio, control, With::default()).await
     }
 
-    /// The same as somebody in particular.
+    /// The same with what the command carries.
     pub(crate) async fn exec_as(
         &self,
         id: &str,
         spec: &CommandSpec,
         stdio: Stdio,
         control: &Control,
-        run_as: As,
+        with: With<'_>,
     ) -> Result<ExitStatus, Error> {
+        let nothing = Reach::default();
+        let reach = with.reach.unwrap_or(&nothing);
+        let secrets = with.secrets.or_else(|| reach.has_secrets().then(|| Arc::new(Broker::new(self.secret_source()))));
+        let mut stdio = stdio;
+        for port in reach.tries()? {
+            let (lent, again) = stdio.lend();
+            let (spec, back) = reach.on(port, spec, secrets.as_deref())?;
+            let context = self.command_context(&spec, back, control, secrets.clone(), with.wall);
+            match self.plugin.provider()?.exec(context, id, &spec, lent).await {
+                Err(error) if reach.is_taken(port, &error) => match again.back() {
+                    Some(back) => stdio = back,
+                    None => return Err(error),
+                },
+                result => return result,
+            }
+        }
+        let message = "no port of the instance is free for the way back to this host";
+        Err(Error::new(code::CONFLICT, "provider.exec", message)
+            .subject(text::for_people(id, 128))
+            .hint("end what listens on its ports, and try again"))
+    }
+
+    fn command_context(
+        &self,
+        spec: &CommandSpec,
+        back: Vec<Back>,
+        control: &Control,
+        secrets: Option<Arc<Broker>>,
+        wall: Option<Duration>,
+    ) -> CallContext {
         let called = Called {
             command: Some(spec.clone()),
             environment: self.pcoder.surroundings().environment.clone(),
             home: self.pcoder.surroundings().home(),
-            back: run_as.back,
+            back,
             ..Called::default()
         };
         let context = CallContext {
             called,
             cancel: Some(control.cancel.clone()),
-            deadline: Some(run_as.wall),
+            deadline: Some(wall),
             tree: Some(Arc::clone(&control.tree)),
             ..self.context()
         };
-        let context = match run_as.secrets {
+        match secrets {
             Some(secrets) => CallContext { secrets, ..context },
             None => context,
-        };
-        self.plugin.provider()?.exec(context, id, spec, stdio).await
+        }
+    }
+
+    /// A command that its user runs there, with what the instance lets it reach.
+    ///
+    /// # Errors
+    /// The plugin's, `cancelled`.
+    pub async fn exec_reaching(
+        &self,
+        id: &str,
+        spec: &CommandSpec,
+        stdio: Stdio,
+        control: &Control,
+        reach: &Reach,
+    ) -> Result<ExitStatus, Error> {
+        self.exec_as(id, spec, stdio, control, With { reach: Some(reach), ..With::default() }).await
+    }
+
+    /// The same with the outputs kept, at most `limit` bytes of each.
+    ///
+    /// # Errors
+    /// As [`Provider::exec_reaching`].
+    pub async fn capture_reaching(
+        &self,
+        id: &str,
+        spec: &CommandSpec,
+        input: Feed,
+        limit: u64,
+        control: &Control,
+        reach: &Reach,
+    ) -> Result<Captured, Error> {
+        capture(input, limit, |stdio| self.exec_reaching(id, spec, stdio, control, reach)).await
+    }
+
+    /// What commands that a user runs on an instance reach by way of this host. No agent is known here: it is what any
+    /// that is built in needs.
+    ///
+    /// # Errors
+    /// The plugin's, and those of the settings.
+    pub async fn reach(&self, id: &str) -> Result<Reach, Error> {
+        if !self.has(WAY_BACK).await? {
+            return Ok(Reach::default());
+        }
+        let instance = self.get(id).await?;
+        self.pcoder.reach(&instance, Wanted::default()).await
     }
 
     /// The same with the outputs kept, at most `limit` bytes of each.
@@ -401,15 +475,15 @@ impl Provider<'_> {
     }
 }
 
-/// What a command is given that its plugin never sees.
+/// What a command carries besides itself.
 #[derive(Default)]
-pub(crate) struct As {
-    /// The secrets that it carries.
+pub(crate) struct With<'a> {
+    /// The values behind its placeholders.
     pub(crate) secrets: Option<Arc<Broker>>,
     /// How long it may take.
     pub(crate) wall: Option<Duration>,
     /// What it reaches on this host.
-    pub(crate) back: Vec<Back>,
+    pub(crate) reach: Option<&'a Reach>,
 }
 
 /// What is on an instance.

@@ -121,12 +121,6 @@ fn is_here(url: &Url) -> bool {
     }
 }
 
-/// The port of this machine's loopback that an address leads to, where it leads there.
-pub(crate) fn loopback_port(address: &str) -> Option<u16> {
-    let url = Url::parse(address).ok().filter(is_here)?;
-    url.port_or_known_default()
-}
-
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(&String::deserialize(deserializer)?).map_err(D::Error::custom)
@@ -144,16 +138,6 @@ mod tests {
         }
         for bad in ["", "Work", "-a", "a-", "a.b", "a/b", "..", "con", "nul", "com1", "lpt9", "é", &"a".repeat(65)] {
             assert!(Name::new(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_address_of_this_machine_has_a_port_here() {
-        for (address, port) in [("http://127.0.0.1:8080/v1", 8080), ("http://localhost", 80), ("https://[::1]/", 443)] {
-            assert_eq!(loopback_port(address), Some(port), "{address}");
-        }
-        for other in ["https://api.example.com:8080", "http://10.0.2.2:80", "127.0.0.1:80", "a text", ""] {
-            assert_eq!(loopback_port(other), None, "{other}");
         }
     }
 

@@ -11,6 +11,7 @@ use pcoder_state::{Document, File, Wrong};
 use serde::{Deserialize, Serialize};
 
 use crate::Pcoder;
+use crate::egress::Hosts;
 use crate::errors::from_state;
 use crate::names::{Endpoint, Name, Variable};
 
@@ -76,6 +77,9 @@ pub struct Profile {
     /// Where it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Name>,
+    /// What it reaches on a restricted network, besides what the settings say.
+    #[serde(default, skip_serializing_if = "Hosts::is_empty")]
+    pub network_allow: Hosts,
     /// Variables, by reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<Variable, Reference>,
@@ -95,6 +99,7 @@ impl Default for Profile {
             model: None,
             endpoint: None,
             provider: None,
+            network_allow: Hosts::default(),
             env: BTreeMap::new(),
             limits: RunLimits::default(),
         }

@@ -2,12 +2,12 @@
 //!
 //! Nothing that the agent did is lost: when its changes cannot be brought back, the instance stays.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pcoder_runtime::call::Back;
 use pcoder_runtime::contract::agent::{AgentInfo, Launch};
 use pcoder_runtime::contract::provider::{BootOptions, Instance};
 use pcoder_runtime::contract::{CommandSpec, ExitStatus, Setting};
@@ -23,20 +23,18 @@ use tokio_util::sync::CancellationToken;
 pub use pcoder_sync::{Conflict, Progress, Pulled, Pushed, Skipped, Stage};
 
 use crate::capture::{Captured, Feed, capture};
+use crate::egress::{Hosts, Refused};
 use crate::engine_disks::ForGuest;
-use crate::instances::{As, Provider, exit_code};
-use crate::names::loopback_port;
+use crate::instances::{Provider, With, exit_code};
 use crate::private_tmp::PrivateTmp;
 use crate::profiles::RunLimits;
+use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::run_surroundings::SessionIdentity;
 use crate::{Pcoder, RunRequest};
 
 /// The most that one command on the instance may write while a project is synced.
 const SYNC_OUTPUT: u64 = 64 << 20;
-
-/// What a provider says whose commands may reach this host at ports that the host chooses.
-const WAY_BACK: &str = "way-back";
 
 /// How a run on another machine gets its instance, and what goes to and fro.
 #[derive(Clone, Debug)]
@@ -75,6 +73,10 @@ pub enum Note<'a> {
     Terminated(&'a str),
     /// The instance goes on.
     Left(&'a str),
+    /// The agent is told to reach ports of this host's loopback, and the instance is not told where this host is.
+    NoWayBack(&'a BTreeSet<u16>),
+    /// The agent wanted to reach what its network does not let it reach.
+    Refused(&'a Refused),
 }
 
 /// How far the disk with engines is, in bytes.
@@ -97,6 +99,10 @@ pub struct RemoteRun<'a> {
     provider: Provider<'a>,
     /// What its machine is to have, where that is brought there as a disk.
     engines: Option<ForGuest>,
+    /// Its machines have ways back to this host.
+    leads_back: bool,
+    /// What the profile allows on a restricted network.
+    allow: Hosts,
     project: PathBuf,
     request: RunRequest,
     options: RemoteOptions,
@@ -150,10 +156,30 @@ impl Pcoder {
         };
         let account = self.account(&request.tool, profile.as_ref())?;
         let source = provider.secret_source();
-        let identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
+        let mut identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
+        let leads_back = provider.has(WAY_BACK).await?;
+        match leads_back {
+            true => identity.seen_from_there(),
+            false if !identity.here.is_empty() => watcher(Note::NoWayBack(&identity.here)),
+            false => {}
+        }
+        let allow = profile.as_ref().map(|it| it.network_allow.clone()).unwrap_or_default();
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();
-        let pcoder = self;
-        Ok(RemoteRun { pcoder, agent, info, provider, engines, project, request, options, identity, limits, watcher })
+        Ok(RemoteRun {
+            pcoder: self,
+            agent,
+            info,
+            provider,
+            engines,
+            leads_back,
+            allow,
+            project,
+            request,
+            options,
+            identity,
+            limits,
+            watcher,
+        })
     }
 }
 
@@ -286,10 +312,13 @@ impl RemoteRun<'_> {
         spec.env.extend(self.identity.key.clone());
         let wall = self.limits.wall_seconds.map(|seconds| Duration::from_secs(seconds.get()));
         let secrets = Some(Arc::clone(&self.identity.secrets));
-        let reaches_back = early.has(WAY_BACK).await.map_err(Failed::Before)?;
-        let back = if reaches_back { ways_back(&self.identity) } else { Vec::new() };
-        let run_as = As { secrets, wall, back };
-        self.provider.exec_as(id, &spec, stdio, control, run_as).await.map_err(|error| match wall {
+        let reach = self.reach(instance).await.map_err(Failed::Before)?;
+        let with = With { secrets, wall, reach: Some(&reach) };
+        let result = self.provider.exec_as(id, &spec, stdio, control, with).await;
+        if let Some(refused) = reach.refused() {
+            (self.watcher)(Note::Refused(&refused));
+        }
+        result.map_err(|error| match wall {
             Some(wall) if error.is(code::TIMEOUT) => Failed::While(
                 Error::new(code::TIMEOUT, "run", format!("the run was ended after {} s", wall.as_secs()))
                     .subject(&self.request.tool)
@@ -297,6 +326,20 @@ impl RemoteRun<'_> {
             ),
             _ => Failed::While(error),
         })
+    }
+
+    /// What the agent reaches by way of this host.
+    async fn reach(&self, instance: &Instance) -> Result<Reach, Error> {
+        if !self.leads_back {
+            return Ok(Reach::default());
+        }
+        let wanted = Wanted {
+            here: self.identity.here.clone(),
+            services: self.identity.services.clone(),
+            agent: Some(self.agent.manifest().name.clone()),
+            allow: self.allow.clone(),
+        };
+        self.pcoder.reach(instance, wanted).await
     }
 
     /// What both sides had after the last sync of this project with this instance.
@@ -327,16 +370,6 @@ impl RemoteRun<'_> {
         (self.watcher)(Note::Pulled(&pulled));
         Ok(())
     }
-}
-
-/// What the agent is told to reach at its own loopback, and is at this host's: a model that runs here, a proxy. The port
-/// is the same on both sides, so that addresses stay as they are.
-fn ways_back(identity: &SessionIdentity) -> Vec<Back> {
-    let said = identity.options.iter().chain(&identity.settings);
-    let mut ports: Vec<u16> = said.filter_map(|it| loopback_port(&it.value)).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports.into_iter().map(|port| Back { port, to: port }).collect()
 }
 
 /// Hands the progress of a disk with engines on to those who watch a run.

@@ -5,6 +5,7 @@
 //! the environment would win over the login, and the login's token would go wherever an address there says. In a
 //! portable folder the home is the tool's own too.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use pcoder_runtime::secrets::{Broker, SecretSource};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::Account;
+use crate::egress::HostPattern;
 use crate::engines::utf8;
 use crate::profiles::{AuthMode, Profile};
+use crate::reach::{loopback_port, service};
 use crate::{Pcoder, RunRequest};
 
 /// What a run's commands get.
@@ -50,6 +53,10 @@ pub(crate) struct SessionIdentity {
     pub(crate) key: Option<Setting>,
     /// The values behind the placeholders.
     pub(crate) secrets: Arc<Broker>,
+    /// The ports of this host's loopback that the agent is told to reach.
+    pub(crate) here: BTreeSet<u16>,
+    /// The hosts of the service that it is told to use, in the place of its own.
+    pub(crate) services: Vec<HostPattern>,
 }
 
 /// A folder for sockets. The name of a socket has room for about a hundred bytes, and a portable folder may be anywhere: an
@@ -151,6 +158,7 @@ impl Pcoder {
         source: Arc<dyn SecretSource>,
     ) -> Result<SessionIdentity, Error> {
         let mut options = Vec::new();
+        let (mut here, mut services) = (BTreeSet::new(), Vec::new());
         if let Some(mode) = account.mode {
             options.push(option("auth", mode.word()));
         }
@@ -161,10 +169,19 @@ impl Pcoder {
                 options.push(option("model", model));
             }
             if let Some(endpoint) = &profile.endpoint {
+                here.extend(loopback_port(endpoint.as_str()));
+                services.extend(service(endpoint.as_str()));
                 options.push(option("endpoint", endpoint.as_str()));
             }
             for (name, reference) in &profile.env {
                 let value = self.resolve(reference).await.map_err(|error| of_variable(&error, name.as_str()))?;
+                // Another variable may well mean the machine that it is read on.
+                if matches_any(&info.environment, name.as_str().as_ref()) {
+                    here.extend(loopback_port(value.expose_secret()));
+                }
+                if matches_any(&info.account_environment, name.as_str().as_ref()) {
+                    services.extend(service(value.expose_secret()));
+                }
                 // What is no secret is for plugins to read, too.
                 let text = match reference.is_secret() {
                     true => secrets.issue_for_command(name.as_str(), value)?,
@@ -183,7 +200,7 @@ impl Pcoder {
             }
             _ => None,
         };
-        Ok(SessionIdentity { options, settings, key, secrets })
+        Ok(SessionIdentity { options, settings, key, secrets, here, services })
     }
 
     /// Renews a Claude login in the tool's own folder ten minutes before it expires, so that of all that use it at once
@@ -291,11 +308,15 @@ fn of_variable(error: &Error, name: &str) -> Error {
 
 /// Whether a variable is one that chooses an account or a service for this agent.
 fn chooses_account(info: &AgentInfo, name: &std::ffi::OsStr) -> bool {
+    matches_any(&info.account_environment, name)
+}
+
+fn matches_any(patterns: &[String], name: &std::ffi::OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let same = |pattern: &str, name: &str| {
         if cfg!(windows) { pattern.eq_ignore_ascii_case(name) } else { pattern == name }
     };
-    info.account_environment.iter().any(|pattern| match pattern.strip_suffix('*') {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(begin) => name.get(..begin.len()).is_some_and(|front| same(begin, front)),
         None => same(pattern, name),
     })

@@ -17,6 +17,7 @@ use pcoder_state::{Diagnostic, Document, File, Wrong, parse};
 use serde::{Deserialize, Serialize};
 
 use crate::Pcoder;
+use crate::egress::Hosts;
 use crate::errors::from_state;
 use crate::names::{Endpoint, Name, Variable};
 
@@ -42,7 +43,7 @@ pub struct Key {
 
 /// Every setting, but for `profile.TOOL`, which there is one of for each tool, and `secrets.NAME`, which there is one of for
 /// each secret that plugins name, and `plugins.NAME.SETTING`, which there is one of for each setting in a plugin's manifest.
-pub const KEYS: [Key; 5] = [
+pub const KEYS: [Key; 6] = [
     Key {
         name: "tool",
         variable: "PCODER_TOOL",
@@ -77,6 +78,14 @@ pub const KEYS: [Key; 5] = [
         default: None,
         in_project: false,
         about: "where the audit is sent too, as OpenTelemetry over HTTP",
+    },
+    Key {
+        name: "network-allow",
+        variable: "PCODER_NETWORK_ALLOW",
+        default: None,
+        in_project: false,
+        about: "what a machine with a restricted network reaches besides its model and the npm registry: `HOST`, `*.HOST` \
+                or `HOST:PORT`, with commas",
     },
 ];
 
@@ -145,6 +154,7 @@ pub struct UserSettings {
     profile: Option<Profiles>,
     install: Option<Install>,
     otlp_endpoint: Option<Endpoint>,
+    network_allow: Option<Hosts>,
     /// Where the secrets come from that plugins name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secrets: BTreeMap<Variable, Reference>,
@@ -186,6 +196,7 @@ impl UserSettings {
             "provider" => self.provider.as_ref().map(text),
             "install" => self.install.map(|it| if it == Install::Ask { "ask" } else { "never" }.to_owned()),
             "otlp-endpoint" => self.otlp_endpoint.as_ref().map(|it| it.as_str().to_owned()),
+            "network-allow" => self.network_allow.as_ref().map(ToString::to_string),
             _ if name.starts_with(PLUGINS) => {
                 let (plugin, setting) = name.strip_prefix(PLUGINS)?.split_once('.')?;
                 let (_, settings) = self.plugins.iter().find(|(it, _)| it.as_str() == plugin)?;
@@ -433,6 +444,7 @@ fn check_value(key: &Key, value: &str) -> Result<(), Error> {
         "install" if !["ask", "never"].contains(&value) => Err("expected `ask` or `never`".to_owned()),
         "install" => Ok(()),
         "otlp-endpoint" => Endpoint::new(value).map(drop),
+        "network-allow" => Hosts::new(value).map(drop),
         _ => Name::new(value).map(drop),
     };
     checked.map_err(|message| {
@@ -525,7 +537,12 @@ mod tests {
     fn a_project_cannot_choose_where_it_runs_or_where_the_audit_goes() {
         let place = Place::new();
         let pcoder = place.pcoder(&[]);
-        for text in ["provider = \"local\"\n", "otlp-endpoint = \"https://evil.test\"\n", "install = \"ask\"\n"] {
+        for text in [
+            "provider = \"local\"\n",
+            "otlp-endpoint = \"https://evil.test\"\n",
+            "network-allow = \"evil.test\"\n",
+            "install = \"ask\"\n",
+        ] {
             let Err(error) = pcoder.settings(Some(&place.project(text))) else { panic!("{text} was taken") };
             assert!(error.is(code::INVALID) && error.message.starts_with("line 1, column 1: unknown field"), "{error}");
             assert!(error.hint.as_deref().is_some_and(|it| it.contains("a project may set")));
@@ -542,6 +559,7 @@ mod tests {
             ("tool", "A B"),
             ("install", "maybe"),
             ("otlp-endpoint", "http://far.away"),
+            ("network-allow", "https://far.away"),
             ("colour", "red"),
             ("secrets.KEY", "sk-1"),
             ("secrets.KEY", "value:sk-1"),

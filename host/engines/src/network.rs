@@ -129,6 +129,11 @@ impl NetworkConfig {
         ClientOptions { proxies, extra_roots, ..ClientOptions::default() }
     }
 
+    /// The addresses of all registries that are configured, without logins.
+    pub fn registries(&self) -> impl Iterator<Item = &Url> {
+        self.registry.iter().chain(self.scopes.values())
+    }
+
     /// The address below which a package's tarball lies.
     ///
     /// # Errors

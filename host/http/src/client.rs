@@ -68,7 +68,7 @@ impl ClientOptions {
     /// A certificate or a proxy that cannot be used.
     pub fn build(&self) -> Result<Client> {
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls()?)
+            .tls_backend_preconfigured(self.tls_config()?)
             // The environment is passed in, so reqwest must not look there itself.
             .no_proxy()
             // A redirect may lead to another server, and what is sent may be for this one alone.
@@ -81,7 +81,11 @@ impl ClientOptions {
         builder.build().map_err(|error| Error::new("the HTTP client", crate::reason(error)))
     }
 
-    fn tls(&self) -> Result<ClientConfig> {
+    /// What encrypts, for those who speak something else than HTTP over it.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used.
+    pub fn tls_config(&self) -> Result<ClientConfig> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

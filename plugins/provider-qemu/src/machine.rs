@@ -127,7 +127,7 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
         false => format!("{} {TALK}", image.cmdline),
     };
     let restrict = match record.network {
-        Network::None => "on",
+        Network::None | Network::Restricted => "on",
         Network::Full => "off",
     };
     let mut all = Vec::new();
@@ -304,6 +304,14 @@ mod tests {
         }));
         let disk: Vec<&str> = text.lines().filter(|it| it.contains("engines") || it.contains("ENGINES")).collect();
         insta::assert_snapshot!(disk.join("\n"));
+    }
+
+    #[test]
+    fn only_a_full_network_is_one_to_the_guest() {
+        for (network, restrict) in [(Network::None, "on"), (Network::Restricted, "on"), (Network::Full, "off")] {
+            let text = lines(&made("x86_64", Accelerator::Tcg, [10, 0, 2], |record| record.network = network));
+            assert!(text.contains(&format!("-netdev user,id=net,restrict={restrict},hostfwd=tcp:127.0.0.1:0-:22")));
+        }
     }
 
     #[test]

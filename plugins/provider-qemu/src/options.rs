@@ -12,8 +12,8 @@ use crate::machine::{Accelerator, Architecture};
 use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
-const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|full, accelerator=auto|kvm|hvf|whpx|tcg, \
-                       template=auto|off, env.NAME and engines";
+const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|restricted|full, \
+                       accelerator=auto|kvm|hvf|whpx|tcg, template=auto|off, env.NAME and engines";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -101,15 +101,12 @@ impl Plan {
             "network" => {
                 self.network = match value {
                     "none" => Network::None,
+                    "restricted" => Network::Restricted,
                     "full" => Network::Full,
-                    // It would be a promise.
-                    "restricted" => {
-                        let message = "this provider cannot restrict what a machine reaches, only cut it off";
-                        return Err(Error::unsupported(OPERATION, message)
-                            .subject("network")
-                            .hint("`network=none` reaches nothing"));
+                    _ => {
+                        let message = "a network is `none`, `restricted` or `full`";
+                        return Err(Error::invalid(OPERATION, message).subject("network"));
                     }
-                    _ => return Err(Error::invalid(OPERATION, "a network is `none` or `full`").subject("network")),
                 }
             }
             "template" => {
@@ -206,6 +203,7 @@ mod tests {
         host.set("network", "none");
         let set = plan(&host, &[("cpus", "1"), ("env.A", "b c")]).unwrap();
         assert_eq!((set.memory_mib, set.cpus, set.image.as_str(), set.network), (900, 1, "other", Network::None));
+        assert_eq!(plan(&host, &[("network", "restricted")]).unwrap().network, Network::Restricted);
         assert_eq!(set.environment.get("A").map(String::as_str), Some("b c"));
         assert_eq!(plan(&host, &[("memory-mib", "300")]).unwrap().memory_mib, 300);
     }
@@ -219,7 +217,6 @@ mod tests {
             ("memory-mib", "16001", code::INVALID),
             ("cpus", "65", code::INVALID),
             ("disk-gib", "-1", code::INVALID),
-            ("network", "restricted", code::UNSUPPORTED),
             ("network", "bridge", code::INVALID),
             ("accelerator", "xen", code::INVALID),
             ("template", "always", code::INVALID),

@@ -34,6 +34,8 @@ pub(crate) enum Wish {
 pub(crate) enum Network {
     /// Nothing.
     None,
+    /// Nothing by itself: commands are led to a proxy by the host.
+    Restricted,
     /// What this host reaches.
     Full,
 }
@@ -42,6 +44,7 @@ impl Network {
     fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Restricted => "restricted",
             Self::Full => "full",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal as _, PipeReader, PipeWriter};
 use std::process::Stdio as Handle;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio_util::bytes::Bytes;
 use wasmtime::component::Resource;
@@ -83,6 +84,27 @@ pub struct Stdio {
     stdin: Option<Input>,
     stdout: Option<Output>,
     stderr: Option<Output>,
+    lender: Option<Weak<Mutex<Option<Stdio>>>>,
+}
+
+/// Streams that come back when nobody took any of them: then the command did not begin, and can be run again.
+#[derive(Debug)]
+pub struct Lent(Arc<Mutex<Option<Stdio>>>);
+
+impl Lent {
+    /// The streams, once the call has ended that they were lent to.
+    pub fn back(self) -> Option<Stdio> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Stdio {
+    fn drop(&mut self) {
+        let Some(lender) = self.lender.take().and_then(|it| it.upgrade()) else { return };
+        if let Ok((stdin, stdout, stderr)) = self.all() {
+            *lender.lock().unwrap_or_else(PoisonError::into_inner) = Some(Self::new(stdin, stdout, stderr));
+        }
+    }
 }
 
 impl Stdio {
@@ -91,7 +113,14 @@ impl Stdio {
         let terminal = matches!((&stdin, &stdout), (Input::Inherit, Output::Inherit))
             && std::io::stdin().is_terminal()
             && std::io::stdout().is_terminal();
-        Self { terminal, stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) }
+        Self { terminal, stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), lender: None }
+    }
+
+    /// Lends them to a call.
+    pub fn lend(mut self) -> (Self, Lent) {
+        let lent = Arc::new(Mutex::new(None));
+        self.lender = Some(Arc::downgrade(&lent));
+        (self, Lent(lent))
     }
 
     /// This process's own streams.
@@ -333,5 +362,30 @@ impl CallState {
                 subscribe(&mut self.table, resource).map_err(|_| wasmtime::component::ResourceTableError::Full)
             })
             .unwrap_or_else(|_| Resource::new_own(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_were_lent_come_back_when_nobody_took_one() {
+        let stdio = || Stdio::new(Input::Bytes(b"in".to_vec()), Output::Null, Output::Null);
+        let (unused, lent) = stdio().lend();
+        drop(unused);
+        let mut again = lent.back().expect("they come back");
+        assert!(again.hand_on().is_ok());
+        let (mut used, lent) = stdio().lend();
+        let moved = used.hand_on();
+        drop((used, moved));
+        assert!(lent.back().is_none());
+        let (mut begun, lent) = stdio().lend();
+        begun.stdin.take();
+        drop(begun);
+        assert!(lent.back().is_none());
+        let (kept, lent) = stdio().lend();
+        assert!(lent.back().is_none());
+        drop(kept);
     }
 }

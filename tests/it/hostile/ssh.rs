@@ -462,7 +462,11 @@ async fn the_users_own_command_reaches_this_host_where_its_user_says() {
     let taken = TcpListener::bind(("127.0.0.1", back.port)).expect("it is free again");
     let mut called = context();
     (called.called.command, called.called.back) = (Some(spec.clone()), vec![back]);
-    assert!(exec(&house, called, &there, &spec, nothing()).await.expect_err("taken").is("conflict"));
+    let (lent, again) = nothing().lend();
+    let error = exec(&house, called, &there, &spec, lent).await.expect_err("taken");
+    assert!(error.is("conflict") && error.subject == Some(format!("127.0.0.1:{}", back.port)), "{error:?}");
+    // The caller has the streams again, to try another port with.
+    assert!(again.back().is_some());
     drop(taken);
 }
 

@@ -98,6 +98,27 @@ impl TtlAction {
     }
 }
 
+/// What a machine reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// Nothing
+    None,
+    /// The model, the npm registry and the setting `network-allow`, by a proxy on this host
+    Restricted,
+    /// All that this host reaches
+    Full,
+}
+
+impl Network {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Restricted => "restricted",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What instances are made of.
 #[derive(Debug, Args)]
 pub(crate) struct Boot {
@@ -113,6 +134,9 @@ pub(crate) struct Boot {
     /// What the end of its time does [default: stop]
     #[arg(long, requires = "ttl")]
     pub(crate) ttl_action: Option<TtlAction>,
+    /// What the machine reaches [default: the provider's]
+    #[arg(long)]
+    pub(crate) network: Option<Network>,
     /// More that the provider knows, as `vcpus=4`
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) options: Vec<(String, String)>,

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use pcoder_core::egress::Refused;
 use pcoder_core::instances::Provider;
 use pcoder_core::runtime::contract::provider::{BootOptions, Instance as Described};
 use pcoder_core::runtime::contract::{Argv, Command, CommandSpec, Setting, WriteOptions};
@@ -17,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::{KEPT, ended};
 use crate::args::{
-    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, OnProvider,
-    Place,
+    Boot, CommandLine, Instance, InstanceBoot, InstanceCp, InstanceExec, InstancePorts, InstanceTerminate, Network,
+    OnProvider, Place,
 };
 use crate::output::{note, print, print_json, table};
 use crate::progress::Spinner;
@@ -68,6 +69,20 @@ async fn provider<'a>(pcoder: &'a Pcoder, on: &OnProvider, cancel: CancellationT
     pcoder.provider(&named.value.unwrap_or_default(), cancel).await
 }
 
+/// What a machine reaches, as an option of its boot.
+pub(crate) fn network_option(network: Option<Network>) -> impl Iterator<Item = Setting> {
+    network.map(|it| Setting { name: "network".to_owned(), value: it.word().to_owned() }).into_iter()
+}
+
+/// Says what a machine wanted to reach and must not.
+pub(crate) fn refused(refused: &Refused) {
+    note(&format!(
+        "warning: its network is restricted, and it was kept from {}; {} allows that",
+        for_people(&refused.hosts.join(", "), 2000),
+        for_people(&refused.allow, 2000)
+    ));
+}
+
 /// What the command line says of a boot.
 pub(crate) fn boot_options(boot: Boot) -> BootOptions {
     BootOptions {
@@ -76,7 +91,9 @@ pub(crate) fn boot_options(boot: Boot) -> BootOptions {
         ttl_seconds: boot.ttl.map(|it| it.as_secs().max(1)),
         ttl_action: boot.ttl.map(|_| boot.ttl_action.map_or("stop", |it| it.word()).to_owned()),
         project: None,
-        options: boot.options.into_iter().map(|(name, value)| Setting { name, value }).collect(),
+        options: network_option(boot.network)
+            .chain(boot.options.into_iter().map(|(name, value)| Setting { name, value }))
+            .collect(),
     }
 }
 
@@ -227,23 +244,27 @@ async fn exec(pcoder: &Pcoder, arguments: InstanceExec) -> Result<ExitCode, Erro
     let provider = provider(pcoder, &arguments.on, CancellationToken::new()).await?;
     let spec = command_spec(arguments.command);
     let control = provider.control();
+    let reach = provider.reach(&arguments.id).await?;
     let lost = || Error::new(code::INTERNAL, "instance.exec", "signals could not be waited for");
     if arguments.json.json {
         let input = if std::io::stdin().is_terminal() { Feed::Nothing } else { Feed::Inherit };
         let kept = tokio::select! {
-            kept = provider.capture(&arguments.id, &spec, input, KEPT, &control) => kept?,
+            kept = provider.capture_reaching(&arguments.id, &spec, input, KEPT, &control, &reach) => kept,
             () = signals::pass_on(control.clone(), false) => return Err(lost()),
         };
+        reach.refused().iter().for_each(refused);
+        let kept = kept?;
         print_json(&ended(&kept))?;
         return Ok(ExitCode::from(exit::of_tool(&kept.status)));
     }
     // Keys in a terminal are for the terminal: a command that was named gets its input from a pipe or not at all.
     let stdio = if std::io::stdin().is_terminal() { Stdio::without_input() } else { Stdio::inherit() };
     let status = tokio::select! {
-        status = provider.exec(&arguments.id, &spec, stdio, &control) => status?,
+        status = provider.exec_reaching(&arguments.id, &spec, stdio, &control, &reach) => status,
         () = signals::pass_on(control.clone(), false) => return Err(lost()),
     };
-    Ok(ExitCode::from(exit::of_tool(&status)))
+    reach.refused().iter().for_each(refused);
+    Ok(ExitCode::from(exit::of_tool(&status?)))
 }
 
 /// The login shell there, in this terminal.
@@ -262,10 +283,13 @@ async fn shell(pcoder: &Pcoder, id: &str, on: &OnProvider) -> Result<ExitCode, E
     let login = "exec \"${SHELL:-/bin/sh}\" -l".to_owned();
     let spec = command_spec(CommandLine { shell: Some(login), cwd: None, env: Vec::new(), command: Vec::new() });
     let control = provider.control();
+    let reach = provider.reach(id).await?;
     let status = tokio::select! {
-        status = provider.exec(id, &spec, stdio, &control) => status?,
-        () = signals::pass_on(control.clone(), true) => ExitStatus::Exited(1),
+        status = provider.exec_reaching(id, &spec, stdio, &control, &reach) => status,
+        () = signals::pass_on(control.clone(), true) => Ok(ExitStatus::Exited(1)),
     };
+    reach.refused().iter().for_each(refused);
+    let status = status?;
     Ok(ExitCode::from(exit::of_tool(&status)))
 }
 

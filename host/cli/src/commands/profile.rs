@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use pcoder_core::Pcoder;
+use pcoder_core::egress::Hosts;
 use pcoder_core::names::{Endpoint, Name, Variable};
 use pcoder_core::profiles::{AuthMode, Profile, RunLimits};
 use pcoder_core::runtime::Error;
@@ -113,6 +114,7 @@ fn create(pcoder: &Pcoder, arguments: ProfileCreate) -> Result<(), Error> {
         env.insert(Variable::new(name).map_err(wrong)?, reference(text)?);
     }
     let profile = Profile {
+        network_allow: Hosts::default(),
         tool: tool.clone(),
         description: arguments.description,
         auth,

@@ -13,6 +13,7 @@ use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::runtime::text::for_people;
 use pcoder_core::{Feed, Pcoder, RunRequest};
 
+use super::instance::{network_option, refused};
 use super::run::{KEPT, print_captured};
 use crate::args::Away;
 use crate::output::{note, size};
@@ -24,6 +25,7 @@ pub(super) async fn run(pcoder: &Pcoder, request: RunRequest, away: Away, as_jso
     let options = RemoteOptions {
         boot: BootOptions {
             image: away.image,
+            options: network_option(away.network).collect(),
             name: Some(format!("{} {}", request.tool, for_people(&project, 60))),
             ..plain_boot()
         },
@@ -91,6 +93,15 @@ impl Told {
             // Conflicts and what was left out matter also to those who read nothing else.
             Note::Pushed(pushed) => self.pushed(pushed),
             Note::Pulled(pulled) => self.pulled(pulled),
+            Note::Refused(it) => refused(it),
+            Note::NoWayBack(ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                note(&format!(
+                    "warning: the profile names 127.0.0.1:{}, which on an instance of {} is that instance and not this host",
+                    ports.join(" and 127.0.0.1:"),
+                    self.provider
+                ));
+            }
             Note::Left(id) => self.say(&format!(
                 "{} is still running: `pcoder instance terminate {} --provider {}` ends it",
                 for_people(id, 128),

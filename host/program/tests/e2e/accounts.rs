@@ -295,6 +295,7 @@ fn settings_say_where_they_come_from() {
         profile        theirs  [WORLD]/project/pcoder.toml
         install        never   the variable PCODER_INSTALL
         otlp-endpoint  -       default
+        network-allow  -       default
         ") });
     let refused = pcoder(&world, &["config", "set", "colour", "red"]);
     insta::assert_snapshot!(refused.shown(), @r"
@@ -303,7 +304,7 @@ fn settings_say_where_they_come_from() {
         error: there is no such setting
           in config: colour
 
-        hint: the settings are `tool`, `provider`, `profile`, `install`, `otlp-endpoint`, `profile.TOOL`, `secrets.NAME` and `plugins.NAME.SETTING`
+        hint: the settings are `tool`, `provider`, `profile`, `install`, `otlp-endpoint`, `network-allow`, `profile.TOOL`, `secrets.NAME` and `plugins.NAME.SETTING`
         ");
     let text = "version = 9\n";
     std::fs::write(world.path("pcoder/settings.toml"), text).expect("settings");

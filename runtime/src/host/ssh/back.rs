@@ -5,6 +5,7 @@
 //! named. Nothing else that the other side opens is taken.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::Channel;
@@ -18,7 +19,10 @@ use crate::call::Back;
 use crate::error::{Error, code};
 
 const OPERATION: &str = "ssh.exec";
+/// Where the other side listens.
 const LOOPBACK: &str = "127.0.0.1";
+/// A server that is started for `localhost` may listen on either of these alone.
+const HERE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Which ports of the other side lead where.
 #[derive(Clone, Default)]
@@ -42,7 +46,7 @@ impl Ways {
         reply.accept().await;
         tokio::spawn(async move {
             let carried = async {
-                let mut here = TcpStream::connect((LOOPBACK, to)).await?;
+                let mut here = TcpStream::connect(HERE.map(|it| SocketAddr::new(it, to)).as_slice()).await?;
                 tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut here).await
             };
             // One that fails is that one's affair.
@@ -52,6 +56,10 @@ impl Ways {
             }
         });
     }
+}
+
+fn back_subject(port: u32) -> String {
+    format!("{LOOPBACK}:{port}")
 }
 
 /// Has the other side listen on its loopback. It does so for as long as the connection is there.
@@ -68,6 +76,7 @@ pub(super) async fn listen(connection: &Connection, back: &[Back]) -> Result<(),
                 russh::Error::RequestDenied => {
                     let message = format!("the other side does not listen on its port {port} for this host");
                     Error::new(code::CONFLICT, OPERATION, message)
+                        .subject(back_subject(port))
                         .hint("something else may have that port there, or the machine allows no forwarding")
                 }
                 error => failed(OPERATION, &error),

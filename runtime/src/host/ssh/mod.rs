@@ -124,12 +124,11 @@ impl CallState {
         let connection = self.connection(endpoint, url).await?;
         let stdio =
             self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
-        if own {
-            stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
-        }
         let terminal = stdio.size().map(|size| exec::Terminal { term, size });
         if own {
+            // What fails here has not touched the streams: the caller may have them back.
             back::listen(&connection, &self.context.called.back).await?;
+            stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
         }
         exec::run(&connection, &self.gate, line, terminal, stdio.ends()?).await
     }

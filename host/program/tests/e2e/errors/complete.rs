@@ -40,6 +40,8 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "it takes a QEMU that cannot emulate, and says what else this host has",
     ),
     ("there are no engines for a machine of this processor's architecture", "this computer's has some"),
+    ("no port of the instance is free for the way back to this host", "it takes a machine with three of them taken"),
+    ("no randomness: {error}", "the system has it"),
     ("this tool takes no key", "every tool that is built in takes one"),
 ];
 
