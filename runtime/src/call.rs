@@ -16,7 +16,9 @@ use crate::capability::limits::Limits;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::http::Requests;
+use crate::host::raw_terminal::RawTerminal;
 use crate::host::ssh::Connected;
+use crate::host::ssh::keeper::SshKeepers;
 use crate::process::ProcessTree;
 use crate::secrets::Broker;
 use crate::target::Target;
@@ -96,6 +98,8 @@ pub struct CallContext {
     pub host_keys: Option<Arc<dyn HostKeys>>,
     /// Where the plugin's programs are kept that outlive its calls. Without it, it can have none.
     pub services: Option<Arc<pcoder_service::Services>>,
+    /// Who keeps connections to machines on this host. Without it, each call logs in.
+    pub ssh_keepers: Option<Arc<SshKeepers>>,
     /// The processes that it starts; given when a caller wants to pass signals on to them.
     pub tree: Option<Arc<ProcessTree>>,
 }
@@ -116,6 +120,8 @@ pub struct CallState {
     pub(crate) tree: Arc<ProcessTree>,
     pub(crate) memory: Memory,
     pub(crate) clock: GuestClock,
+    /// While a plugin carries this process's terminal.
+    pub(crate) raw: Option<RawTerminal>,
 }
 
 impl CallState {

@@ -56,6 +56,7 @@ impl Plugin {
             tree,
             memory: Memory::new(limits),
             clock: GuestClock::new(limits.cpu),
+            raw: None,
         };
         let mut store = Store::new(&self.shared.engine, state);
         store.limiter(|state| &mut state.memory);

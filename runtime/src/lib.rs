@@ -27,6 +27,8 @@ pub mod target;
 pub mod text;
 
 pub use error::Error;
+pub use host::raw_terminal::restore_terminal;
+pub use host::ssh::keeper::{SshKeepers, keep_ssh};
 pub use invoke::{Agent, Credentials, ProcessManager, Provider, call_name};
 pub use plugin::{Grant, Plugin, Runtime, digest};
 

@@ -296,7 +296,7 @@ impl Manifest {
         // `flatten` and `deny_unknown_fields` exclude each other in serde, so the known names are checked here.
         let table: toml::Table =
             text.parse().map_err(|error: toml::de::Error| Error::new(code::INVALID, OPERATION, error.to_string()))?;
-        const KNOWN: [&str; 14] = [
+        const KNOWN: [&str; 15] = [
             "name",
             "version",
             "kind",
@@ -304,6 +304,7 @@ impl Manifest {
             "description",
             "license",
             "settings",
+            "hosts",
             "exec",
             "service",
             "files",

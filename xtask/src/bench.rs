@@ -1,4 +1,6 @@
-//! `cargo xtask bench`: the table of docs/performance.md.
+//! `cargo xtask bench`: the tables of docs/performance.md.
+
+mod vm;
 
 use std::process::Command;
 
@@ -11,8 +13,13 @@ use crate::workspace::root;
 /// A provider as an Extism plugin.
 const EXTISM: &str = "extism-provider";
 
-/// Builds pcoder and what it is compared with, and prints the table.
-pub(crate) fn bench() -> Result<(), Failure> {
+/// Builds pcoder and what it is compared with, and prints a table: that of virtual machines, or that of all else.
+pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
+    match args {
+        [] => {}
+        ["vm", parts @ ..] => return vm::bench(parts),
+        [other, ..] => return Err(format!("there is no benchmark `{other}`, only `vm`")),
+    }
     let program = build()?;
     let cargo = crate::build::plain_cargo;
     println!("building the benchmark (Extism brings a Wasmtime of its own: this takes a while)");

@@ -108,6 +108,12 @@ pub(crate) fn instances() -> Result<(), Failure> {
     bring(&packages, "programs for the instances of the tests", "`busybox`, `unzip`, `unsquashfs` and `ip`")
 }
 
+/// What virtual machines are compared with.
+pub(crate) fn bench_vm() -> Result<(), Failure> {
+    let packages: [Package; 2] = [("openssh-client", || on_path("ssh")), ("rsync", || on_path("rsync"))];
+    bring(&packages, "what pcoder is compared with", "`ssh` and `rsync`")
+}
+
 /// Whether we may install packages.
 pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")

@@ -133,6 +133,20 @@ pub(crate) fn for_tests(out: &Path) -> Result<(), Failure> {
     qemu::find(options.architecture, qemu::Accelerator::Tcg, out).map(drop)
 }
 
+/// QEMU with the image and nothing of pcoder's, as one would start it by hand: the command, and the port where the guest's
+/// SSH will be. Its disk and its seed are in `folder`; `key` may log in.
+pub(crate) fn plain(image: &Path, folder: &Path, key: &str) -> Result<(std::process::Command, u16), Failure> {
+    let manifest = Manifest::read(image)?;
+    let accelerator = qemu::Accelerator::of_this_machine();
+    let seed = folder.join("seed.img");
+    let files = [("meta-data", "instance-id: plain\nlocal-hostname: plain\n"), ("authorized_keys", key)];
+    fs::write(&seed, seed::seed(&files)?).map_err(at(&seed))?;
+    // Free for now, as everybody does it who writes this by hand.
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|it| it.local_addr());
+    let port = port.map_err(|error| format!("127.0.0.1: {error}"))?.port();
+    Ok((qemu::plain(&AMD64, image, &manifest, accelerator, folder, port)?, port))
+}
+
 /// Why the tests of virtual machines are left out here, if they are.
 pub(crate) fn missing_for_tests() -> Option<&'static str> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

@@ -30,6 +30,7 @@ usage: cargo xtask COMMAND
   lint                  formatting, clippy, documentation, contracts, licences and known vulnerabilities
   dependencies          only the licences and known vulnerabilities
   bench                 time pcoder beside what its users would otherwise use
+  bench vm [PART…]      the same for virtual machines; the parts are boot, exec, bulk and sync
   engines-lock [ARGS…]  write engines.lock from the npm registry; --check compares
   guest-image [--out DIR] [--force] [--mirror URL] [--boot N]
                         build the portable machine's kernel and disk from Debian's packages, into target/guest; with
@@ -65,7 +66,7 @@ fn run(args: &[&str]) -> Result<(), Failure> {
         ["test"] => check::test(),
         ["lint"] => check::lint(),
         ["dependencies"] => dependencies::check(),
-        ["bench"] => bench::bench(),
+        ["bench", args @ ..] => bench::bench(args),
         ["engines-lock", args @ ..] => engines_lock(args),
         ["plugins", names @ ..] => plugins::build(names),
         ["templates"] => templates::build(),

@@ -168,6 +168,9 @@ pub(crate) enum Command {
     /// Keep a program running for a plugin; started by pcoder
     #[command(name = "__service", hide = true)]
     Service,
+    /// Keep connections to a machine; started by pcoder
+    #[command(name = "__ssh-keeper", hide = true)]
+    SshKeeper,
     /// Become a program that ends with the process that keeps it; started by pcoder
     #[command(name = "__service-program", hide = true)]
     ServiceProgram(ServiceProgram),
@@ -202,6 +205,7 @@ impl Command {
             | Self::Compile
             | Self::PrivateTmp(_)
             | Self::Service
+            | Self::SshKeeper
             | Self::ServiceProgram(_)
             | Self::Precompile(_) => false,
         }

@@ -44,6 +44,9 @@ pub fn main(bundled: &'static [Bundled], third_party: &'static str) -> ExitCode 
     if let Command::Service = arguments.command {
         return commands::service::supervise();
     }
+    if let Command::SshKeeper = arguments.command {
+        return commands::service::keep_ssh();
+    }
     #[cfg(target_os = "linux")]
     if let Command::ServiceProgram(arguments) = &arguments.command {
         return commands::service::become_program(arguments);
@@ -107,6 +110,7 @@ async fn dispatch(
         // What follows is the program's, whatever it looks like.
         become_program: vec!["__service-program".into(), "--".into()],
     });
+    pcoder.keep_connections_with(own.clone(), vec!["__ssh-keeper".into()]);
     pcoder.private_tmp_with(Starter { program: own.clone(), args: vec!["__private-tmp".into()] });
     pcoder.compile_with(CompileCommand { program: own, args: vec!["__compile".into()] });
     let collector = collector(&pcoder, arguments.otlp_endpoint.as_deref());
@@ -164,6 +168,7 @@ async fn command(pcoder: &Pcoder, command: Command, third_party: &'static str) -
         | Command::Compile
         | Command::PrivateTmp(_)
         | Command::Service
+        | Command::SshKeeper
         | Command::ServiceProgram(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -106,6 +106,7 @@ pub(crate) async fn once_and_again(end: impl FnOnce()) -> Infallible {
             wait_for_end().await;
         }
     }
+    pcoder_core::runtime::restore_terminal();
     std::process::exit(i32::from(exit::CANCELLED))
 }
 

@@ -22,6 +22,7 @@ use crate::Pcoder;
 use crate::capture::{Captured, Feed, capture};
 use crate::engine_disks;
 use crate::engines::utf8;
+use crate::machines::FACTS;
 use crate::plugins::{CallSurroundings, HOST_ROOT};
 use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
@@ -55,12 +56,14 @@ impl Pcoder {
     /// `not-found` for an unknown one, `denied` where a policy does not let it run.
     pub async fn provider(&self, name: &str, cancel: CancellationToken) -> Result<Provider<'_>, Error> {
         let plugin = self.plugin(Kind::Provider, name).await?;
-        // Only what starts virtual machines has to know the host, and to look takes a moment.
-        if plugin.manifest().capabilities.files.iter().any(|it| it.root == HOST_ROOT) {
-            self.host_facts().await?;
-        }
         let surroundings = self.call_surroundings(&plugin);
-        Ok(Provider { pcoder: self, plugin, name: name.to_owned(), surroundings, cancel })
+        let provider = Provider { pcoder: self, plugin, name: name.to_owned(), surroundings, cancel };
+        // What was known of the host the last time is there, at least.
+        if self.layout().machine_facts(self.surroundings()).join(FACTS).exists() {
+            Ok(provider)
+        } else {
+            provider.starting().await
+        }
     }
 }
 
@@ -74,6 +77,16 @@ impl Provider<'_> {
     #[must_use]
     pub fn until(&self, cancel: CancellationToken) -> Self {
         Self { cancel, ..self.clone() }
+    }
+
+    /// The same for a call that starts something. Only what starts virtual machines has to know this host, as it is now;
+    /// to look takes longer than a command.
+    async fn starting(&self) -> Result<Self, Error> {
+        if self.plugin.manifest().capabilities.files.iter().any(|it| it.root == HOST_ROOT) {
+            self.pcoder.host_facts().await?;
+        }
+        // What was found may be elsewhere than where programs are looked up otherwise.
+        Ok(Self { surroundings: self.pcoder.call_surroundings(&self.plugin), ..self.clone() })
     }
 
     /// What ends its calls.
@@ -118,13 +131,15 @@ impl Provider<'_> {
     /// The plugin's; `cancelled`, whose hint says what to do where an instance may be left.
     pub async fn boot(&self, options: &BootOptions) -> Result<Instance, Error> {
         let plugin = self.plugin.provider()?;
-        self.made("provider.boot", |mut context| {
-            if let Some(project) = &options.project {
-                context.roots.insert("project".to_owned(), PathBuf::from(project));
-            }
-            plugin.boot(context, options)
-        })
-        .await
+        self.starting()
+            .await?
+            .made("provider.boot", |mut context| {
+                if let Some(project) = &options.project {
+                    context.roots.insert("project".to_owned(), PathBuf::from(project));
+                }
+                plugin.boot(context, options)
+            })
+            .await
     }
 
     /// An instance that `make` makes. When that is cancelled, it goes on until the instance is known and can be ended:
@@ -207,7 +222,7 @@ impl Provider<'_> {
     /// # Errors
     /// `unsupported`, and the plugin's.
     pub async fn resume(&self, id: &str) -> Result<Instance, Error> {
-        self.plugin.provider()?.resume(self.context(), id).await
+        self.plugin.provider()?.resume(self.starting().await?.context(), id).await
     }
 
     /// Ends an instance. It is done even when the caller was cancelled: what is not ended goes on costing.
@@ -224,7 +239,7 @@ impl Provider<'_> {
     /// `unsupported`, and the plugin's; `cancelled` as of [`Provider::boot`].
     pub async fn fork(&self, id: &str) -> Result<Instance, Error> {
         let plugin = self.plugin.provider()?;
-        self.made("provider.fork", |context| plugin.fork(context, id)).await
+        self.starting().await?.made("provider.fork", |context| plugin.fork(context, id)).await
     }
 
     /// Makes a port reachable, and says where.

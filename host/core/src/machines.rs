@@ -14,7 +14,7 @@ use crate::errors::{from_state, from_vm};
 use crate::layout::absolute;
 
 /// The file of the facts, for plugins.
-const FACTS: &str = "facts.json";
+pub(crate) const FACTS: &str = "facts.json";
 
 /// What is known of this host, and what is wrong with its QEMU where there is none that can be used.
 pub(crate) type Looked = (HostFacts, Option<pcoder_vm::Error>);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pcoder_engines::{EnginesLock, Platform, Store};
+use pcoder_runtime::SshKeepers;
 use pcoder_runtime::artifact::{Cache, TrustedCode};
 use pcoder_runtime::call::{CallContext, HostKeys, Starter};
 use pcoder_runtime::error::code;
@@ -57,6 +58,7 @@ pub struct Pcoder {
     policies: OnceLock<Result<Policies, Error>>,
     compiler: OnceLock<CompileCommand>,
     supervisor: OnceLock<Launcher>,
+    ssh_keepers: OnceLock<Arc<SshKeepers>>,
     pub(crate) private_tmp: OnceLock<Starter>,
     audit: OnceLock<Arc<AuditLog>>,
     calls: AtomicU32,
@@ -71,6 +73,7 @@ pub(crate) struct CallSurroundings {
     path: Option<OsString>,
     host_keys: Arc<dyn HostKeys>,
     services: Option<Arc<Services>>,
+    ssh_keepers: Option<Arc<SshKeepers>>,
 }
 
 impl CallSurroundings {
@@ -82,6 +85,7 @@ impl CallSurroundings {
             path: self.path.clone(),
             host_keys: Some(Arc::clone(&self.host_keys)),
             services: self.services.clone(),
+            ssh_keepers: self.ssh_keepers.clone(),
             ..CallContext::default()
         }
     }
@@ -146,6 +150,7 @@ impl Pcoder {
             policies: OnceLock::new(),
             compiler: OnceLock::new(),
             supervisor: OnceLock::new(),
+            ssh_keepers: OnceLock::new(),
             private_tmp: OnceLock::new(),
             audit: OnceLock::new(),
             calls: AtomicU32::new(CALLS),
@@ -452,6 +457,7 @@ impl Pcoder {
             path: self.path_of_plugins(),
             host_keys: Arc::new(KnownHosts::of(self.layout())),
             services: self.services_of(name).map(Arc::new),
+            ssh_keepers: self.ssh_keepers.get().map(Arc::clone),
         }
     }
 
@@ -467,6 +473,12 @@ impl Pcoder {
     /// Says how programs are kept running that outlive the calls of plugins. Without it, there are none.
     pub fn keep_services_with(&self, launcher: Launcher) {
         let _ = self.supervisor.set(launcher);
+    }
+
+    /// Says which program does nothing but call [`keep_ssh`](pcoder_runtime::keep_ssh), with which arguments. Without
+    /// it, each command on a machine of this host logs in there.
+    pub fn keep_connections_with(&self, program: PathBuf, args: Vec<OsString>) {
+        let _ = self.ssh_keepers.set(Arc::new(SshKeepers { program, args, sockets: self.surroundings.sockets() }));
     }
 
     /// The programs of one plugin that outlive its calls.

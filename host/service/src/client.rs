@@ -3,12 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use interprocess::local_socket::GenericFilePath;
-use interprocess::local_socket::tokio::{Stream, prelude::*};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
@@ -17,6 +14,7 @@ use crate::error::{At as _, Error, Result};
 use crate::folder::{Folder, socket};
 use crate::log;
 use crate::protocol::{Answer, Exit, Hello, Order, Record, Spec, Started, State, Status, Want};
+use crate::socket::{connect, detached};
 
 /// How long a supervisor may take to start a program. A disk that spins up, a scanner that looks at every program.
 const START: Duration = Duration::from_secs(60);
@@ -105,16 +103,7 @@ impl Services {
         };
         let order = serde_json::to_vec(&order).map_err(|error| Error::io("start", &folder.path, error.into()))?;
         folder.make()?;
-        let mut command = Command::new(&self.launcher.program);
-        // Nothing of the starter's stays in use by it: neither its environment nor its folder nor its streams.
-        command.args(&self.launcher.supervise).env_clear().current_dir(root(&folder.path));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        #[cfg(windows)]
-        {
-            command.env("SystemRoot", r"C:\Windows");
-            // DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP: no console, and no Ctrl-C of one.
-            command.creation_flags(0x0000_0008 | 0x0000_0200);
-        }
+        let mut command = detached(&self.launcher.program, &self.launcher.supervise, &folder.path);
         let mut supervisor = spawn(&mut command).map_err(|error| Error::NotStarted {
             program: self.launcher.program.clone(),
             message: format!("its supervisor does not start: {error}"),
@@ -294,8 +283,7 @@ async fn reach(
     record: &Record,
     want: Want,
 ) -> io::Result<(impl AsyncRead + Unpin + Send + use<>, impl AsyncWrite + Unpin + Send + use<>)> {
-    let connection = Stream::connect(record.socket.as_os_str().to_fs_name::<GenericFilePath>()?).await?;
-    let (from, mut to) = tokio::io::split(connection);
+    let (from, mut to) = tokio::io::split(connect(&record.socket).await?);
     let mut line = serde_json::to_vec(&Hello { token: record.token.clone(), want })?;
     line.push(b'\n');
     to.write_all(&line).await?;
@@ -321,9 +309,4 @@ fn signal(supervisor: u32) {
     if let Some(pid) = i32::try_from(supervisor).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
-}
-
-/// A folder that is always there and keeps no disk in use that could be taken away.
-fn root(path: &Path) -> &Path {
-    path.ancestors().last().filter(|root| root.is_absolute()).unwrap_or(path)
 }

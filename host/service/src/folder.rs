@@ -6,13 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::error::{At as _, Error, Result};
 use crate::protocol::{FORMAT, Record};
-
-/// Paths of Unix sockets are in a field of 108 bytes, with a NUL (`unix(7)`); elsewhere in one of 104.
-const LONGEST_SOCKET: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+use crate::socket;
 
 /// How often a lock is looked at that is about to be given back.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -177,16 +173,7 @@ fn is_still(_: &File, _: &Path) -> bool {
 /// # Errors
 /// `LongPath`.
 pub(crate) fn socket(sockets: &Path, folder: &Folder) -> Result<OsString> {
-    let digest = Sha256::digest(folder.path.as_os_str().as_encoded_bytes());
-    let name: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
-    if cfg!(windows) {
-        return Ok(format!(r"\\.\pipe\pcoder-{name}").into());
-    }
-    let path = sockets.join(name);
-    if path.as_os_str().len() > LONGEST_SOCKET {
-        return Err(Error::LongPath { path, most: LONGEST_SOCKET });
-    }
-    Ok(path.into())
+    socket::named(sockets, folder.path.as_os_str().as_encoded_bytes())
 }
 
 #[cfg(test)]

@@ -24,14 +24,15 @@ mod error_tests;
 mod folder;
 mod log;
 mod protocol;
+pub mod socket;
 mod supervisor;
 mod talk;
 
 pub use client::{Launcher, Services, Talk};
 pub use error::{Error, Result};
 pub use protocol::{Exit, Spec, State, Status};
+#[cfg(unix)]
+pub use socket::private_folder;
 #[cfg(target_os = "linux")]
 pub use supervisor::become_program;
-#[cfg(unix)]
-pub use supervisor::private_folder;
 pub use supervisor::supervise;

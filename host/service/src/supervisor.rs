@@ -7,8 +7,6 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::tokio::{Listener, Stream, prelude::*};
-use interprocess::local_socket::{GenericFilePath, ListenerOptions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -19,6 +17,7 @@ use crate::error::{At as _, Error, Result};
 use crate::folder::{Folder, Held};
 use crate::log::Log;
 use crate::protocol::{Answer, Ended, Exit, FORMAT, Hello, LONGEST, Order, Record, Started, Want, now_ms};
+use crate::socket::{Listener, Stream, detach};
 use crate::talk::Ends;
 
 /// How long a client may take to say what it wants.
@@ -81,13 +80,6 @@ pub fn become_program(supervisor: u32, program: &std::path::Path, args: &[std::f
     std::process::Command::new(program).args(args).exec()
 }
 
-/// Leaves the session of whoever started it: Ctrl-C and the end of a terminal are not for it.
-fn detach() {
-    #[cfg(unix)]
-    // It fails for the leader of a group alone, and then there is no group to leave.
-    let _ = rustix::process::setsid();
-}
-
 /// Whether the process that asked for a service was killed before it heard the answer. Then it knows of none, and there
 /// should be none.
 fn is_gone(asked_by: u32) -> bool {
@@ -127,7 +119,7 @@ impl Supervisor {
             return Err(Error::Supervisor { name: order.name.clone(), what });
         }
         let log = Log::open(folder.log()).at("write the log of", &folder.path)?;
-        let listener = listen(&order.socket)?;
+        let listener = Listener::new(&order.socket)?;
         let child = start(order)?;
         let pid = child.id().unwrap_or_default();
         let record = Record {
@@ -175,7 +167,7 @@ impl Supervisor {
                 _ = looks.tick() => if listener.is_none() || !is_there(&record.socket) {
                     // In this order: it takes its path along.
                     drop(listener.take());
-                    listener = listen(&record.socket).ok();
+                    listener = Listener::new(&record.socket).ok();
                 },
                 Some(grace) = stops.recv() => ask_to_end(pid, &mut end_by, grace),
                 () = asked.for_an_end() => ask_to_end(pid, &mut end_by, GRACE),
@@ -212,40 +204,6 @@ async fn accept(listener: Option<&Listener>) -> std::io::Result<Stream> {
 /// A pipe of Windows' is there as long as somebody listens.
 fn is_there(socket: &OsStr) -> bool {
     cfg!(windows) || Path::new(socket).exists()
-}
-
-fn listen(socket: &OsStr) -> Result<Listener> {
-    let path = PathBuf::from(socket);
-    #[cfg(unix)]
-    {
-        private_folder(path.parent().unwrap_or(&path))?;
-        // Its lock is held, so nobody listens there.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove what is left of", &path, error));
-            }
-            _ => {}
-        }
-    }
-    let name = socket.to_fs_name::<GenericFilePath>().at("name the socket of", &path)?;
-    ListenerOptions::new().name(name).create_tokio().at("listen for", &path)
-}
-
-/// Makes the folder of all sockets, which is its user's alone. One that somebody else made first, in a folder where
-/// anybody may make some, is not used.
-///
-/// # Errors
-/// `Io`, also for a folder that others may use.
-#[cfg(unix)]
-pub fn private_folder(folder: &std::path::Path) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).at("make", folder)?;
-    let found = std::fs::symlink_metadata(folder).at("look at", folder)?;
-    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0 {
-        return Ok(());
-    }
-    let why = std::io::Error::new(std::io::ErrorKind::PermissionDenied, "others may use the folder too");
-    Err(Error::io("use", folder, why))
 }
 
 fn start(order: &Order) -> Result<Child> {

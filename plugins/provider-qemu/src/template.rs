@@ -121,6 +121,8 @@ pub(crate) struct Template {
     key: Key,
     /// Its disk, above the image's.
     layer: String,
+    /// The instance whose boot makes it, and waits meanwhile.
+    made_for: String,
     /// When whoever makes it last said so.
     seen_ms: u64,
     /// Nothing until it is whole.
@@ -316,6 +318,12 @@ fn is_stale(template: &Template, now: u64) -> bool {
     template.saved.is_none() && now.saturating_sub(template.seen_ms) > STALE_MS
 }
 
+/// Whether it was being made for an instance that is there no more: who was at it was killed, or is about to fail.
+fn is_nobodys(store: Store<'_>, template: &Template) -> bool {
+    let waits = |it: &Template| store.read(&it.made_for).map_or_else(|error| error.code != code::NOT_FOUND, |_| true);
+    template.saved.is_none() && !waits(template)
+}
+
 /// Removes what is not needed any more: what was not finished, what another QEMU saved, what nobody used for long, the
 /// second one of a kind; and, where none are to be kept, all. What fails is left for the next time.
 pub(crate) fn sweep(store: Store<'_>, facts: &Facts, keep: bool) {
@@ -328,7 +336,7 @@ pub(crate) fn sweep(store: Store<'_>, facts: &Facts, keep: bool) {
     for id in &ids {
         let stays = match read(store, id) {
             Some(template) => match &template.saved {
-                _ if !keep || is_stale(&template, now) => false,
+                _ if !keep || is_stale(&template, now) || is_nobodys(store, &template) => false,
                 None => true,
                 Some(saved) => {
                     let is_second = kinds.contains(&template.key);

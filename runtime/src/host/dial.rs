@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use crate::capability::net::{Dial, port_of};
 use crate::error::{Error, code};
-use crate::gate::Gate;
+use crate::gate::{Gate, Permit};
 
 /// A host that does not answer in this time is not there.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -64,6 +64,16 @@ pub(crate) async fn dial(
     }
 }
 
+/// Whether this address may be dialled for the URL.
+fn authorize(gate: &Arc<Gate>, method: Option<&str>, url: &Url, address: IpAddr) -> Result<Permit<Dial>, Error> {
+    gate.authorize(Dial { method: method.map(str::to_owned), url: url.clone(), address })
+}
+
+/// The same for a connection that somebody else has dialled: the decision is this call's.
+pub(crate) fn permit(gate: &Arc<Gate>, url: &Url, address: IpAddr) -> Result<Permit<Dial>, Error> {
+    authorize(gate, None, url, address)
+}
+
 /// Looks the host up, checks each address, and dials the first one that may be dialled.
 async fn connect(gate: &Arc<Gate>, method: Option<&str>, url: &Url, wait: Duration) -> Result<TcpStream, Error> {
     let host = url.host_str().ok_or_else(|| Error::new(code::INVALID, OPERATION, "the URL has no host"))?;
@@ -83,7 +93,7 @@ async fn connect(gate: &Arc<Gate>, method: Option<&str>, url: &Url, wait: Durati
     };
     let mut last = Error::new(code::NOT_FOUND, OPERATION, "no address for it").subject(host);
     for address in addresses {
-        let permit = match gate.authorize(Dial { method: method.map(str::to_owned), url: url.clone(), address }) {
+        let permit = match authorize(gate, method, url, address) {
             Ok(permit) => permit,
             Err(denied) => {
                 last = denied;

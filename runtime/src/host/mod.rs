@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod process;
+pub mod raw_terminal;
 pub(crate) mod secrets;
 pub(crate) mod service;
 mod settings;

@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{
 };
 
 use super::ends::{Ends, Sizes};
+use super::raw_terminal::RawTerminal;
 use crate::bindings::host::pcoder::plugin::stdio::{Host, HostStdio, TerminalSize};
 use crate::bindings::host::pcoder::plugin::types::Error as WitError;
 use crate::call::CallState;
@@ -242,7 +243,12 @@ impl HostStdio for CallState {
     }
 
     async fn stdin(&mut self, this: Resource<Stdio>) -> Result<Resource<DynInputStream>, WitError> {
-        let input = self.table.get_mut(&this).map_err(lost)?.stdin.take().ok_or_else(|| taken("standard input"))?;
+        let stdio = self.table.get_mut(&this).map_err(lost)?;
+        let input = stdio.stdin.take().ok_or_else(|| taken("standard input"))?;
+        // The plugin carries it to a terminal elsewhere.
+        if stdio.terminal && self.raw.is_none() {
+            self.raw = RawTerminal::enter();
+        }
         let stream: DynInputStream = match input {
             Input::Inherit => Box::new(AsyncReadStream::new(tokio::io::stdin())),
             Input::Null => Box::new(ClosedInputStream),

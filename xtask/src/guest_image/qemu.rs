@@ -193,6 +193,46 @@ pub(super) fn arguments(image: &Path, manifest: &Manifest, accelerator: Accelera
     all
 }
 
+/// How much a machine has of which nobody says it, as with pcoder: at most so much.
+const USUAL_CPUS: usize = 4;
+const USUAL_MEMORY: &str = "2048";
+
+/// What one starts by hand: the machine's parts that the guest needs to be logged in to, and a disk of its own.
+pub(super) fn plain(
+    architecture: &Architecture,
+    image: &Path,
+    manifest: &Manifest,
+    accelerator: Accelerator,
+    folder: &Path,
+    port: u16,
+) -> Result<Command, Failure> {
+    let path = |folder: &Path, name: &str| folder.join(name).display().to_string();
+    let overlay = path(folder, "root.qcow2");
+    let base = path(image, &manifest.root.file);
+    let mut make = Command::new("qemu-img");
+    make.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(&base).arg(&overlay);
+    crate::build::run(&mut make)?;
+    let (accel, cpu, cmdline) = match accelerator {
+        Accelerator::Kvm => ("kvm", "host", manifest.cmdline.clone()),
+        Accelerator::Tcg => ("tcg", "max", format!("{} {}", manifest.cmdline, manifest.cmdline_emulated)),
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(USUAL_CPUS);
+    let mut qemu = Command::new(architecture.qemu);
+    qemu.args(["-machine", "q35", "-accel", accel, "-cpu", cpu, "-m", USUAL_MEMORY]);
+    qemu.arg("-smp").arg(cpus.to_string());
+    qemu.args(["-display", "none", "-no-reboot", "-append", &cmdline]);
+    qemu.arg("-kernel").arg(path(image, &manifest.kernel.file));
+    qemu.arg("-initrd").arg(path(image, &manifest.initrd.file));
+    qemu.arg("-drive").arg(format!("if=virtio,format=qcow2,file={}", overlay.replace(',', ",,")));
+    let seed = path(folder, "seed.img").replace(',', ",,");
+    qemu.arg("-drive").arg(format!("if=none,id=seed,format=raw,readonly=on,file={seed}"));
+    qemu.args(["-device", "virtio-blk-pci,drive=seed,serial=CIDATA"]);
+    qemu.arg("-netdev").arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"));
+    qemu.args(["-device", "virtio-net-pci,netdev=net"]);
+    qemu.arg("-serial").arg(format!("file:{}", path(folder, "console.log")));
+    Ok(qemu)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

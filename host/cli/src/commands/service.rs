@@ -16,6 +16,17 @@ pub(crate) fn supervise() -> ExitCode {
     }
 }
 
+/// `__ssh-keeper`: keeps connections that outlive the command that opened them.
+pub(crate) fn keep_ssh() -> ExitCode {
+    match pcoder_core::runtime::keep_ssh(std::io::stdin(), std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 pub(crate) fn become_program(arguments: &crate::args::ServiceProgram) -> ExitCode {
     let error = pcoder_core::become_program(arguments.supervisor, &arguments.program, &arguments.args);

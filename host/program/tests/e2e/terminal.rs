@@ -129,6 +129,46 @@ impl Terminal {
         self.wait_for("its prompt", |screen| has_rule(screen, COLUMNS));
     }
 
+    /// Talks with Claude Code, which takes keys, to its end. It leaves the terminal as it was.
+    pub(crate) fn talks_with_claude(&mut self) {
+        self.press("@say typed and answered");
+        self.wait_for_text("@say typed and answered");
+        self.press("\r");
+        self.wait_for("the reply", |screen| has_row(screen, '●', "typed and answered"));
+        assert!(self.runs());
+        self.press("\x03");
+        self.wait_for_text("Press Ctrl-C again to exit");
+        assert!(self.runs(), "Ctrl-C is the agent's: the first one only asks");
+        self.press("\x03");
+        assert_eq!(self.finish(), 0, "the agent's exit code");
+        assert_eq!(self.settings(), self.before);
+    }
+
+    /// Talks with Codex from its start to its end. It leaves the terminal as it was.
+    pub(crate) fn talks_with_codex(&mut self) {
+        self.wait_for_text("OpenAI Codex (v");
+        // It takes keys before it has started and asks the model only then, which is long on a disk that is cold. Its
+        // last lines name the model as soon as it has.
+        self.wait_for("its start", |screen| {
+            screen.rows(0, COLUMNS).any(|row| row.trim_start().to_lowercase().starts_with(CODEX_MODEL))
+        });
+        self.press("@say typed and answered");
+        self.wait_for_text("@say typed and answered");
+        self.press("\r");
+        self.wait_for("the reply", |screen| has_row(screen, '•', "typed and answered"));
+        self.press("/quit");
+        self.wait_for("the command", |screen| has_row(screen, '›', "/quit"));
+        self.press("\r");
+        assert_eq!(self.finish(), 0, "the agent's exit code");
+        assert_eq!(self.settings(), self.before);
+    }
+
+    /// Makes the window wider, and waits until Claude Code has drawn itself anew.
+    pub(crate) fn claude_fills_a_wider_window(&self) {
+        self.resize(ROWS, COLUMNS + 37);
+        self.wait_for("a line of the new width", |screen| has_rule(screen, COLUMNS + 37));
+    }
+
     /// What is on the screen.
     pub(crate) fn text(&self) -> String {
         lock(&self.screen.0).screen().contents()
@@ -187,16 +227,28 @@ fn settings(master: &dyn MasterPty) -> String {
     format!("{:?}", master.get_termios().expect("a terminal's settings"))
 }
 
-/// Answers beforehand what Claude Code would ask at its first start.
-fn claude_knows(world: &World, project: &Path) {
+/// What Claude Code would ask at its first start, answered: the text of its `.claude.json`.
+pub(crate) fn claudes_answers(project: &str) -> String {
     let key = &OFFLINE_KEY[OFFLINE_KEY.len() - 20..];
     let answers = serde_json::json!({
         "hasCompletedOnboarding": true,
         "theme": "dark",
         "customApiKeyResponses": { "approved": [key], "rejected": [] },
-        "projects": { project.to_str().expect("Unicode"): { "hasTrustDialogAccepted": true } },
+        "projects": { project: { "hasTrustDialogAccepted": true } },
     });
-    std::fs::write(world.path("claude/.claude.json"), answers.to_string()).expect("its configuration");
+    answers.to_string()
+}
+
+/// The same for Codex, which would ask whether to trust the project and to take a newer model: lines of its `config.toml`.
+pub(crate) fn codexs_answers(project: &str) -> String {
+    format!(
+        "\n[projects.{project:?}]\ntrust_level = \"trusted\"\n\n[notice.model_migrations]\n\"gpt-5.5\" = \"gpt-6-sol\"\n"
+    )
+}
+
+fn claude_knows(world: &World, project: &Path) {
+    let answers = claudes_answers(project.to_str().expect("Unicode"));
+    std::fs::write(world.path("claude/.claude.json"), answers).expect("its configuration");
 }
 
 /// Claude Code, started in a terminal and ready.
@@ -227,18 +279,7 @@ fn claude_talks_in_the_users_terminal_and_leaves_it_as_it_was() {
     assert_ne!(terminal.settings(), terminal.before, "it reads keys, not lines");
     terminal.wait_for_text("it's");
 
-    terminal.press("@say typed and answered");
-    terminal.wait_for_text("@say typed and answered");
-    terminal.press("\r");
-    terminal.wait_for("the reply", |screen| has_row(screen, '●', "typed and answered"));
-
-    assert!(terminal.runs());
-    terminal.press("\x03");
-    terminal.wait_for_text("Press Ctrl-C again to exit");
-    assert!(terminal.runs(), "Ctrl-C is the agent's: the first one only asks");
-    terminal.press("\x03");
-    assert_eq!(terminal.finish(), 0, "the agent's exit code");
-    assert_eq!(terminal.settings(), terminal.before);
+    terminal.talks_with_claude();
     world.wait_until_all_is_gone();
 }
 
@@ -247,8 +288,7 @@ fn claude_talks_in_the_users_terminal_and_leaves_it_as_it_was() {
 fn a_resize_reaches_the_agent() {
     let world = World::new();
     let terminal = claude(&world);
-    terminal.resize(ROWS, COLUMNS + 37);
-    terminal.wait_for("a line of the new width", |screen| has_rule(screen, COLUMNS + 37));
+    terminal.claude_fills_a_wider_window();
 }
 
 /// Not even when the agent lets the terminal make a signal of it, which reaches pcoder too.
@@ -293,27 +333,9 @@ fn codex_shows_its_interface_and_answers() {
     let project = world.project("p");
     let path = world.path("codex/config.toml");
     let config = std::fs::read_to_string(&path).expect("a configuration");
-    // What it would ask at its first start: whether to trust the project, and to take a newer model.
-    let known = format!(
-        "{config}\n[projects.{:?}]\ntrust_level = \"trusted\"\n\n[notice.model_migrations]\n\"gpt-5.5\" = \"gpt-6-sol\"\n",
-        project.to_str().expect("Unicode")
-    );
-    std::fs::write(path, known).expect("a configuration");
+    let answers = codexs_answers(project.to_str().expect("Unicode"));
+    std::fs::write(path, config + &answers).expect("a configuration");
     let mut terminal = Terminal::start(&world, &["run", "codex", "--project", "p"]);
-    terminal.wait_for_text("OpenAI Codex (v");
-    // It takes keys before it has started and asks the model only then, which is long on a disk that is cold. Its
-    // last lines name the model as soon as it has.
-    terminal.wait_for("its start", |screen| {
-        screen.rows(0, COLUMNS).any(|row| row.trim_start().to_lowercase().starts_with(CODEX_MODEL))
-    });
-    terminal.press("@say typed and answered");
-    terminal.wait_for_text("@say typed and answered");
-    terminal.press("\r");
-    terminal.wait_for("the reply", |screen| has_row(screen, '•', "typed and answered"));
-    terminal.press("/quit");
-    terminal.wait_for("the command", |screen| has_row(screen, '›', "/quit"));
-    terminal.press("\r");
-    assert_eq!(terminal.finish(), 0, "the agent's exit code");
-    assert_eq!(terminal.settings(), terminal.before);
+    terminal.talks_with_codex();
     world.wait_until_all_is_gone();
 }

@@ -41,6 +41,7 @@ pub(super) fn make(
         id: format!("tp-{number:08x}"),
         key: key.clone(),
         layer: disk::new_name(store.host),
+        made_for: waits.id.clone(),
         seen_ms: store.host.clock().now_ms(),
         saved: None,
     };

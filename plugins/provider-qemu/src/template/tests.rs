@@ -88,10 +88,10 @@ fn what_differs_in_anything_is_another_kind() {
         ("root.img", "sum-of-root.img", "other"),
         ("guest.json", "quiet", "debug"),
     ] {
-        host.put_on_host("images", "debian-13-x86_64/guest.json", image.replace(from, to).as_bytes());
+        host.put_on_host("images", "debian-13-amd64/guest.json", image.replace(from, to).as_bytes());
         assert_eq!(start(&boot(&host)), "cold", "{file}");
     }
-    host.put_on_host("images", "debian-13-x86_64/guest.json", image.as_bytes());
+    host.put_on_host("images", "debian-13-amd64/guest.json", image.as_bytes());
     assert_eq!((start(&boot(&host)), templates(&host).len()), ("restored", 1));
     // One that another QEMU made is of no use any more.
     host.put_on_host("host", "facts.json", facts.replace("10.0.2", "10.0.3").as_bytes());
@@ -274,7 +274,7 @@ fn there_are_templates_where_a_guest_learns_that_it_is_a_copy() {
         let host = world();
         let facts = String::from_utf8(host.host_file("host", "facts.json").unwrap()).unwrap();
         host.put_on_host("host", "facts.json", facts.replace(from, to).as_bytes());
-        let image = "debian-13-aarch64";
+        let image = "debian-13-arm64";
         for file in ["vmlinux", "initrd", "root.img"] {
             host.put_on_host("images", &format!("{image}/{file}"), b"12345");
         }
@@ -310,8 +310,9 @@ fn only_so_many_are_kept_and_the_longest_unused_goes() {
 }
 
 /// What is being made: its record, its layer, and its QEMU.
-fn another_makes(host: &FakeHost, key: Key) -> Template {
+fn another_makes(host: &FakeHost, key: Key, made_for: &str) -> Template {
     let template = Template {
+        made_for: made_for.to_owned(),
         format: FORMAT,
         id: "tp-0000000f".to_owned(),
         key,
@@ -331,11 +332,11 @@ fn another_makes(host: &FakeHost, key: Key) -> Template {
 #[test]
 fn nobody_waits_for_a_template_that_somebody_else_makes_and_what_is_not_finished_goes() {
     let host = world();
-    boot(&host);
+    let waits = boot(&host).id;
     boot(&host);
     let key = templates(&host).remove(0).key;
     discard(store(&host), &templates(&host)[0].id);
-    let theirs = another_makes(&host, key);
+    let theirs = another_makes(&host, key, &waits);
     assert_eq!((start(&boot(&host)), templates(&host).len()), ("cold", 0));
     assert!(disk::is_there(host.provider(), &theirs.layer));
     later(&host, STALE_MS + 1);
@@ -367,7 +368,7 @@ fn a_template_that_somebody_removes_is_not_begun_with() {
     let template = templates(&host).remove(0);
     let facts = Facts::read(host.provider(), "o").unwrap();
     let architecture = life::architecture(&facts, "o").unwrap();
-    let image = crate::image::Image::read(host.provider(), "o", "debian-13-x86_64").unwrap();
+    let image = crate::image::Image::read(host.provider(), "o", "debian-13-amd64").unwrap();
     let boot = Boot { store: store(&host), facts, architecture, image, from: From::Template };
     let mut record = crate::peer::record("vm-0000000a");
     store(&host).create(&record).unwrap();
@@ -409,6 +410,31 @@ fn a_boot_that_is_killed_anywhere_leaves_nothing_for_long() {
         }
         assert!(points > 30, "{points}");
     }
+}
+
+#[test]
+fn who_ends_an_instance_whose_boot_was_killed_ends_the_template_that_it_made() {
+    let mut points = 0;
+    loop {
+        let host = world();
+        boot(&host);
+        host.die_after(points);
+        let booted = boot_with(&host, &[]);
+        host.revive();
+        if booted.is_ok() {
+            break;
+        }
+        for instance in life::list(host.provider()).unwrap() {
+            life::terminate(host.provider(), &instance.id).unwrap();
+        }
+        let whole = templates(&host).len();
+        let [instances, _, layers, services] = left(&host);
+        assert_eq!((instances, layers, services), (0, whole, 0), "killed after {points}");
+        let known = ids(store(&host)).unwrap().iter().filter(|it| read(store(&host), it).is_some()).count();
+        assert_eq!(known, whole, "killed after {points}");
+        points += 1;
+    }
+    assert!(points > 30, "{points}");
 }
 
 #[test]

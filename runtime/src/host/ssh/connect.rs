@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -18,12 +19,13 @@ use url::Url;
 
 use super::back::Ways;
 use super::failed;
+use super::keeper::{self, Machine, SshKeepers};
 use crate::bindings::host::pcoder::plugin::ssh::Endpoint;
 use crate::call::HostKeys;
 use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
-use crate::host::dial::{CONNECT, dial};
+use crate::host::dial::{self, CONNECT, Stream, dial};
 use crate::secrets::Broker;
 
 const OPERATION: &str = "ssh.connect";
@@ -37,17 +39,19 @@ const KINDS: [Algorithm; 4] = [
 ];
 
 /// How long the other side may take to agree on keys, and then to let somebody in.
-const LOGIN: Duration = Duration::from_secs(30);
+pub(super) const LOGIN: Duration = Duration::from_secs(30);
 /// A connection that was quiet for so long is asked whether it is still there, and given up after as many questions.
 const QUIET: Duration = Duration::from_secs(15);
 const QUESTIONS: usize = 4;
 /// What the other side may send on a channel before somebody takes it.
-const WINDOW: u32 = 1 << 20;
-const PACKETS: usize = 32;
+pub(super) const WINDOW: u32 = 1 << 20;
+pub(super) const PACKETS: usize = 32;
 
 /// A connection as a call holds it. It is cut when this is dropped, whoever else uses it.
 pub(crate) struct Connected {
     endpoint: Endpoint,
+    /// Its other end is a keeper.
+    is_kept: bool,
     connection: Arc<Connection>,
     _cut: DropGuard,
 }
@@ -55,6 +59,11 @@ pub(crate) struct Connected {
 impl Connected {
     pub(super) fn leads_to(&self, endpoint: &Endpoint) -> bool {
         self.endpoint == *endpoint
+    }
+
+    /// Whether ports of the other side can lead back over it: what a keeper has is for the next one, too.
+    pub(super) fn leads_back(&self) -> bool {
+        !self.is_kept
     }
 
     /// The connection, unless it was lost.
@@ -76,41 +85,97 @@ pub(super) struct Connection {
     pub(super) ways: Ways,
 }
 
+/// Whose connection it may be.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    /// Who knows the keys of machines that were seen before.
+    pub(super) known: Option<&'a dyn HostKeys>,
+    /// Those who keep connections, where one of theirs will do.
+    pub(super) keepers: Option<&'a SshKeepers>,
+}
+
 /// Opens a connection.
 pub(super) async fn connect(
     gate: &Arc<Gate>,
     secrets: &Broker,
-    known: Option<&dyn HostKeys>,
+    from: From<'_>,
     endpoint: &Endpoint,
     url: &Url,
 ) -> Result<Connected, Error> {
+    let From { known, keepers } = from;
     let key = expected(known, endpoint, url)?;
     // Decided before anything is dialled: without the secret there is nothing to say.
     let place = Place::Request(url.clone());
     let user = secrets.fill(&endpoint.user, &place, false, gate)?.into_owned();
     let credential = secrets.fill(&endpoint.credential, &place, false, gate)?.into_owned();
+    if let (Some(keepers), Some(machine)) = (keepers, machine_here(endpoint, key.as_ref(), &user, &credential)) {
+        let permit = dial::permit(gate, url, IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+        if let Some(connected) = kept(keepers, &machine, endpoint, url).await {
+            return permit.finish(0, Ok(connected));
+        }
+        drop(permit.finish::<()>(0, Err(Error::new(code::UNAVAILABLE, OPERATION, "nobody keeps a connection"))));
+    }
     let stream = dial(gate, None, url, CONNECT).await?;
-    let token = CancellationToken::new();
-    let stream = Cuttable { stream, cut: Box::pin(token.clone().cancelled_owned()) };
-    let (cut, guard) = (token.clone(), token.drop_guard());
-    // The other side may have several keys. The one that is known proves who it is.
-    let kinds = match &key {
-        Some(key) => vec![key.algorithm()],
-        None => KINDS.to_vec(),
-    };
-    let config = Arc::new(client::Config {
+    open(stream, key, known, false, endpoint, url, &user, credential).await
+}
+
+/// The machine that this leads to, where it is on this host and a private key opens it.
+fn machine_here(endpoint: &Endpoint, key: Option<&PublicKey>, user: &str, credential: &str) -> Option<Machine> {
+    let here = endpoint.host == "127.0.0.1" && credential.contains("-----BEGIN ");
+    let mut host_key = key.filter(|_| here)?.clone();
+    host_key.set_comment("");
+    Some(Machine {
+        port: endpoint.port,
+        user: user.to_owned(),
+        host_key: host_key.to_openssh().ok()?,
+        private_key: credential.to_owned(),
+    })
+}
+
+/// A connection that a keeper has.
+async fn kept(keepers: &SshKeepers, machine: &Machine, endpoint: &Endpoint, url: &Url) -> Option<Connected> {
+    let (stream, proof) = keepers.reach(machine).await?;
+    let key = Some(proof.host_key());
+    open(stream, key, None, true, endpoint, url, keeper::USER, proof.password).await.ok()
+}
+
+/// What every client agrees on with the other side, whose key is of one of these kinds.
+pub(super) fn config(kinds: Vec<Algorithm>) -> Arc<client::Config> {
+    Arc::new(client::Config {
         preferred: Preferred { key: Cow::Owned(kinds), ..Preferred::default() },
         keepalive_interval: Some(QUIET),
         keepalive_max: QUESTIONS,
         window_size: WINDOW,
         channel_buffer_size: PACKETS,
         ..client::Config::default()
-    });
+    })
+}
+
+/// Agrees on keys with the other side of a stream, and logs in.
+#[expect(clippy::too_many_arguments, reason = "each is one word of a login")]
+async fn open(
+    stream: impl Stream,
+    key: Option<PublicKey>,
+    known: Option<&dyn HostKeys>,
+    is_kept: bool,
+    endpoint: &Endpoint,
+    url: &Url,
+    user: &str,
+    credential: String,
+) -> Result<Connected, Error> {
+    let token = CancellationToken::new();
+    let stream = Cuttable::new(stream, &token);
+    let (cut, guard) = (token.clone(), token.drop_guard());
+    // The other side may have several keys. The one that is known proves who it is.
+    let kinds = match &key {
+        Some(key) => vec![key.algorithm()],
+        None => KINDS.to_vec(),
+    };
     let first_seen = Arc::new(OnceLock::new());
     let ways = Ways::default();
     let handler = Expected { key, first_seen: Arc::clone(&first_seen), ways: ways.clone(), cut };
     let login = async {
-        let mut handle = client::connect_stream(config, stream, handler).await.map_err(|error| match error {
+        let mut handle = client::connect_stream(config(kinds), stream, handler).await.map_err(|error| match error {
             russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => not_that_one(url),
             error => failed(OPERATION, &error).subject(url.as_str()),
         })?;
@@ -118,14 +183,14 @@ pub(super) async fn connect(
         if let (Some(known), Some(seen)) = (known, first_seen.get()) {
             known.learn(&endpoint.host, endpoint.port, seen)?;
         }
-        log_in(&mut handle, &user, credential).await.map_err(|error| error.subject(url.as_str()))?;
+        log_in(&mut handle, user, credential).await.map_err(|error| error.subject(url.as_str()))?;
         Ok::<_, Error>(handle)
     };
     let handle = tokio::time::timeout(LOGIN, login)
         .await
         .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no login in time").subject(url.as_str()))??;
     let connection = Arc::new(Connection { handle, files: OnceCell::new(), ways });
-    Ok(Connected { endpoint: endpoint.clone(), connection, _cut: guard })
+    Ok(Connected { endpoint: endpoint.clone(), is_kept, connection, _cut: guard })
 }
 
 /// The key that the other side must have: the plugin's word, or what was kept of the first time. Nothing when it is seen
@@ -159,7 +224,7 @@ fn not_that_one(url: &Url) -> Error {
         .hint("it may be another machine, or one that was made anew; `ssh-keyscan` shows the key that it has")
 }
 
-async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -> Result<(), Error> {
+pub(super) async fn log_in<H: Handler>(handle: &mut Handle<H>, user: &str, credential: String) -> Result<(), Error> {
     let answer = if credential.is_empty() {
         // The user name is the login. The protocol wants a key all the same, and any will do.
         let key = super::key::random_key(OPERATION)?;
@@ -222,12 +287,17 @@ impl Handler for Expected {
 }
 
 /// A stream that can be ended from outside: russh reads it in a task of its own, which must not outlive the call.
-struct Cuttable<S> {
+pub(super) struct Cuttable<S> {
     stream: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S> Cuttable<S> {
+    /// Which ends with this token.
+    pub(super) fn new(stream: S, token: &CancellationToken) -> Self {
+        Self { stream, cut: Box::pin(token.clone().cancelled_owned()) }
+    }
+
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),

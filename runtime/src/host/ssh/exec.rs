@@ -16,6 +16,7 @@ use crate::bindings::host::pcoder::plugin::types::ExitStatus;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::ends::{Ends, Sizes};
+use crate::host::raw_terminal::RawTerminal;
 use crate::shell::quote;
 use crate::text;
 
@@ -103,6 +104,7 @@ pub(super) async fn run(
     writer.exec(true, line).await.map_err(broken)?;
     agreed(&mut reader, "the other side runs no commands").await?;
     let Ends { stdin, mut stdout, mut stderr } = ends;
+    let _raw = has_terminal.then(RawTerminal::enter);
     let status = output(&mut reader, &mut stdout, &mut stderr);
     tokio::select! {
         biased;

@@ -1,13 +1,15 @@
 //! `ssh`: commands, files and ports of another machine. Capability `net` with the scheme `ssh`.
 //!
-//! A connection takes the way of every other one (`dial.rs`), and is used again by the calls that name the same
-//! endpoint: host, key, user and credential. It is cut with the call that opened it.
+//! A connection takes the way of every other one (`dial.rs`), and is used again by those of a call that name the same
+//! endpoint: host, key, user and credential. It is cut with the call that opened it. What the host asks a call to do on a
+//! machine of this host may go over a connection that is kept ([`keeper`]).
 
 mod back;
 mod connect;
 mod exec;
 mod files;
 mod forward;
+pub(crate) mod keeper;
 pub(crate) mod key;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use url::Url;
 use wasmtime::component::Resource;
 
 pub(crate) use connect::Connected;
-use connect::Connection;
+use connect::{Connection, From};
 
 use super::ends::Ends;
 use super::stdio::Stdio;
@@ -63,7 +65,7 @@ impl Host for CallState {
 
     async fn read_file(&mut self, endpoint: Endpoint, path: String) -> Result<Vec<u8>, WitError> {
         let permit = self.channel("read", &endpoint, path.clone())?;
-        let result = match self.connection(&endpoint, &permit.effect().url).await {
+        let result = match self.connection(&endpoint, &permit.effect().url, Over::Any).await {
             Ok(connection) => files::read(&connection, &path, self.gate.budget()).await,
             Err(error) => Err(error),
         };
@@ -84,7 +86,7 @@ impl Host for CallState {
             self.charge("ssh.write-file", bytes)?;
             let place = Place::Request(permit.effect().url.clone());
             let content = self.context.secrets.fill_bytes(&content, &place, false, &self.gate)?.into_owned();
-            let connection = self.connection(&endpoint, &permit.effect().url).await?;
+            let connection = self.connection(&endpoint, &permit.effect().url, Over::Any).await?;
             files::write(&connection, &path, &content, options).await
         }
         .await;
@@ -94,7 +96,7 @@ impl Host for CallState {
     async fn forward(&mut self, endpoint: Endpoint, port: u16) -> Result<u16, WitError> {
         let permit = self.channel("forward", &endpoint, format!("port {port}"))?;
         let result = async {
-            let connection = self.connection(&endpoint, &permit.effect().url).await?;
+            let connection = self.connection(&endpoint, &permit.effect().url, Over::Any).await?;
             let (forward, local) = forward::listen(connection, port, Arc::clone(&self.gate)).await?;
             self.keep("ssh.forward", forward)?;
             Ok(local)
@@ -121,7 +123,12 @@ impl CallState {
         let secrets = Arc::clone(&self.context.secrets);
         let line = self.command_line(spec.clone(), url)?;
         let term = self.term(&spec);
-        let connection = self.connection(endpoint, url).await?;
+        let over = match own {
+            true if self.context.called.back.is_empty() => Over::Kept,
+            true => Over::LeadingBack,
+            false => Over::Any,
+        };
+        let connection = self.connection(endpoint, url, over).await?;
         let stdio =
             self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
         let terminal = stdio.size().map(|size| exec::Terminal { term, size });
@@ -142,8 +149,10 @@ impl CallState {
         input: Vec<u8>,
     ) -> Result<Output, Error> {
         self.charge("ssh.capture", input.len() as u64)?;
+        let asked = spec.clone();
         let line = self.command_line(spec, url)?;
-        let connection = self.connection(endpoint, url).await?;
+        let own = self.context.called.command.as_ref() == Some(&asked);
+        let connection = self.connection(endpoint, url, if own { Over::Kept } else { Over::Any }).await?;
         let (stdout, stderr) = (exec::Kept::new(&self.gate), exec::Kept::new(&self.gate));
         let ends = Ends {
             stdin: Box::new(std::io::Cursor::new(input)),
@@ -174,14 +183,14 @@ impl CallState {
         named.or_else(callers).unwrap_or_else(|| "xterm-256color".to_owned())
     }
 
-    /// The connection to an endpoint: the one that this call has already, or a new one.
-    async fn connection(&mut self, endpoint: &Endpoint, url: &Url) -> Result<Arc<Connection>, Error> {
+    /// The connection to an endpoint: one that this call has already, or a new one.
+    async fn connection(&mut self, endpoint: &Endpoint, url: &Url, over: Over) -> Result<Arc<Connection>, Error> {
         let internal = |error: wasmtime::component::ResourceTableError| {
             Error::new(code::INTERNAL, "ssh.connect", error.to_string())
         };
         for index in 0..self.ssh.len() {
             let connected = self.table.get(&self.ssh[index]).map_err(internal)?;
-            if !connected.leads_to(endpoint) {
+            if !connected.leads_to(endpoint) || over == Over::LeadingBack && !connected.leads_back() {
                 continue;
             }
             if let Some(connection) = connected.usable() {
@@ -191,13 +200,27 @@ impl CallState {
             self.table.delete(lost).map_err(internal)?;
             break;
         }
-        let known = self.context.host_keys.as_deref();
-        let connected = connect::connect(&self.gate, &self.context.secrets, known, endpoint, url).await?;
+        let from = From {
+            known: self.context.host_keys.as_deref(),
+            keepers: self.context.ssh_keepers.as_deref().filter(|_| over == Over::Kept),
+        };
+        let connected = connect::connect(&self.gate, &self.context.secrets, from, endpoint, url).await?;
         let connection = connected.connection();
         let kept = self.keep("ssh.connect", connected)?;
         self.ssh.push(kept);
         Ok(connection)
     }
+}
+
+/// Which connection something goes over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// One of the call's own, or a kept one that is there already.
+    Any,
+    /// One that is kept, where there can be one.
+    Kept,
+    /// One whose other side can lead back to this host.
+    LeadingBack,
 }
 
 /// An error of the protocol, without a word of the other side's.

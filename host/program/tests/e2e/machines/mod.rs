@@ -3,19 +3,21 @@
 mod life;
 mod network;
 mod runs;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pcoder_core::{Launcher, Pcoder};
-use pcoder_model_server::environment::OFFLINE_KEY;
+use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
 use pcoder_testkit::{Subject, conformance};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::remote::conformance::{passed, pcoder};
 use crate::remote::runtime;
+use crate::remote::smoke::profile;
 use crate::support::{Outcome, World, finish, until};
 
 /// Puts the image where a pcoder in this folder has its images. Linked, because it has gigabytes.
@@ -81,6 +83,17 @@ impl Machines {
         machines
     }
 
+    /// Profiles that lead both agents to the model server of the test, which is on this host's loopback.
+    fn with_profiles() -> Self {
+        let machines = Self::new();
+        profile(&machines.world);
+        let endpoint = machines.world.server().openai_url();
+        let args = ["profile", "create", "codex", "--tool", "codex", "--key", "env:OFFLINE_KEY"];
+        let args = [&args[..], &["--endpoint", &endpoint, "--model", CODEX_MODEL]].concat();
+        machines.run(&args).printed();
+        machines
+    }
+
     fn run(&self, args: &[&str]) -> Outcome {
         finish(self.world.pcoder(args), "")
     }
@@ -99,7 +112,8 @@ impl Machines {
         list.map(|it| (text(it, "id"), text(it, "status"))).collect()
     }
 
-    /// The QEMUs that run, and whose each is: as the system sees them, whatever pcoder says.
+    /// The QEMUs that run, and whose each is: as the system sees them, whatever pcoder says. Those that make a template
+    /// are among them.
     fn qemus(&self) -> BTreeMap<String, Pid> {
         let ours = self.world.path("pcoder/images").display().to_string();
         let entries = std::fs::read_dir("/proc").expect("/proc");
@@ -107,7 +121,8 @@ impl Machines {
         pids.filter_map(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).into_owned();
-            let (_, rest) = line.split_once("instances/")?;
+            // An instance that began with a template has that in its arguments too.
+            let (_, rest) = line.split_once("instances/").or_else(|| line.split_once("templates/"))?;
             let (id, _) = rest.split_once('/')?;
             let is_qemu = line.starts_with("/") && line.split('\0').next()?.contains("qemu-system");
             (is_qemu && line.contains(&ours)).then(|| Some((id.to_owned(), Pid::from_raw(pid)?)))?
@@ -115,11 +130,21 @@ impl Machines {
         .collect()
     }
 
-    /// What the plugin keeps of machines.
+    /// What the plugin keeps of machines. The layers of templates that can be used stay for the next machine.
     fn kept(&self) -> Vec<PathBuf> {
         let state = self.world.path("pcoder/plugins/provider-qemu");
-        let of = |name: &str| std::fs::read_dir(state.join(name)).into_iter().flatten();
-        of("instances").chain(of("layers")).map(|it| it.expect("an entry").path()).collect()
+        let of = |name: &str| {
+            let entries = std::fs::read_dir(state.join(name)).into_iter().flatten();
+            entries.map(|it| it.expect("an entry").path()).collect::<Vec<PathBuf>>()
+        };
+        let layer = |folder: PathBuf| {
+            let text = std::fs::read(folder.join("template.json")).ok()?;
+            let template: Value = serde_json::from_slice(&text).expect("JSON");
+            (!template["saved"].is_null()).then(|| template["layer"].as_str().expect("a name").to_owned())
+        };
+        let templates: Vec<String> = of("templates").into_iter().filter_map(layer).collect();
+        let is_kept = |it: &PathBuf| it.file_stem().is_none_or(|name| templates.iter().all(|it| **it != *name));
+        of("instances").into_iter().chain(of("layers").into_iter().filter(is_kept)).collect()
     }
 
     fn terminate_all(&self) {

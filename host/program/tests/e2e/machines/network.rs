@@ -71,32 +71,89 @@ impl Drop for Neighbour {
     }
 }
 
-#[test]
-fn a_machine_is_reached_from_this_host_alone_and_without_a_network_reaches_nothing() {
-    let machines = Machines::new();
-    let id = machines.run(&["instance", "boot", "--option", "network=none"]).printed().trim().to_owned();
-    // Somebody who waits on every address of this host: a machine must not get through to him.
-    let bait = TcpListener::bind("0.0.0.0:0").expect("a port");
-    bait.set_nonblocking(true).expect("a socket");
-    let port = bait.local_addr().expect("an address").port();
-    let script = format!(
-        "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 198.51.100.1; do \
-           timeout 8 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
-         done; timeout 8 getent hosts example.com; true"
-    );
-    assert_eq!(machines.run(&["instance", "exec", &id, "--shell", &script]).printed(), "");
-    assert_eq!(bait.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+/// Who waits on every address of this host: a machine must not get through to him.
+struct Bait(TcpListener);
 
-    machines.run(&["instance", "ports", &id, "8000"]).printed();
-    let pid = machines.qemus()[&id];
-    let open = listening(pid.as_raw_nonzero().get());
-    assert_eq!(open.len(), 2, "SSH, and the port that was exposed: {open:?}");
-    assert!(open.iter().all(|(address, _)| address.is_loopback()), "{open:?}");
-
-    let neighbour = Neighbour::new();
-    assert!(neighbour.reaches(port), "who listens on every address is reached");
-    for (_, port) in open {
-        assert!(!neighbour.reaches(port), "{port}");
+impl Bait {
+    fn new() -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        Self(listener)
     }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().expect("an address").port()
+    }
+
+    fn nobody_came(&self) {
+        assert_eq!(self.0.accept().map(drop).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    }
+
+    /// Prints each address of this host at which a machine reaches it, and what a name server says.
+    fn script(&self) -> String {
+        let port = self.port();
+        format!(
+            "for to in 10.0.2.2 10.0.2.3 10.0.2.1 127.0.0.1 {host}; do \
+               timeout 8 bash -c \"exec 3<>/dev/tcp/$to/{port}\" 2>/dev/null && echo $to; \
+             done; timeout 8 getent hosts example.com; true",
+            host = Neighbour::HOST
+        )
+    }
+
+    /// Prints how the proxy answers who wants to get to each address of this host.
+    fn script_for_the_proxy(&self) -> String {
+        let port = self.port();
+        format!(
+            "proxy=${{https_proxy#http://}}; at=${{proxy#*@}}; at=${{at%/}}; \
+             key=$(printf %s \"${{proxy%%@*}}\" | base64 -w0); \
+             for to in 127.0.0.1 localhost 10.0.2.2 {host} '[::1]' example.com; do \
+               exec 3<>\"/dev/tcp/${{at%:*}}/${{at#*:}}\"; \
+               printf 'CONNECT %s:{port} HTTP/1.1\\r\\nHost: x\\r\\nProxy-Authorization: Basic %s\\r\\n\\r\\n' $to $key >&3; \
+               read -r _ code _ <&3; echo \"$to $code\"; \
+             done",
+            host = Neighbour::HOST
+        )
+    }
+}
+
+#[test]
+fn a_machine_is_reached_from_this_host_alone_and_reaches_nothing_of_it() {
+    let machines = Machines::new();
+    let neighbour = Neighbour::new();
+    for network in ["none", "restricted"] {
+        let id = machines.run(&["instance", "boot", "--network", network]).printed().trim().to_owned();
+        let bait = Bait::new();
+        assert_eq!(machines.run(&["instance", "exec", &id, "--shell", &bait.script()]).printed(), "", "{network}");
+        if network == "restricted" {
+            let shell = ["instance", "exec", &id, "--", "bash", "-c", &bait.script_for_the_proxy()];
+            let expected =
+                ["127.0.0.1 403", "localhost 403", "10.0.2.2 403", "198.51.100.1 403", "[::1] 403", "example.com 403"];
+            assert_eq!(machines.run(&shell).printed().lines().collect::<Vec<_>>(), expected);
+        }
+        bait.nobody_came();
+
+        machines.run(&["instance", "ports", &id, "8000"]).printed();
+        let pid = machines.qemus()[&id];
+        let open = listening(pid.as_raw_nonzero().get());
+        assert_eq!(open.len(), 2, "SSH, and the port that was exposed: {open:?}");
+        assert!(open.iter().all(|(address, _)| address.is_loopback()), "{open:?}");
+        assert!(neighbour.reaches(bait.port()), "who listens on every address is reached");
+        for (_, port) in open {
+            assert!(!neighbour.reaches(port), "{port}");
+        }
+    }
+    machines.terminate_all();
+}
+
+#[test]
+fn an_agent_whose_network_is_restricted_has_its_model_on_this_host() {
+    let machines = Machines::with_profiles();
+    let project = machines.world.project("p");
+    let args = ["run", "claude", "--mode", "linux-portable", "--network", "restricted", "--profile", "offline"];
+    let script = "@sh timeout 8 bash -c 'exec 3<>/dev/tcp/10.0.2.2/22' 2>/dev/null || echo no > reached.txt\n@say done";
+    let rest = ["--project", "p", "--", "--dangerously-skip-permissions", "-p", script];
+    let outcome = machines.run(&[&args[..], &rest].concat());
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "done\n"), "{outcome:#?}");
+    assert_eq!(std::fs::read_to_string(project.join("reached.txt")).expect("a file"), "no\n");
     machines.terminate_all();
 }

@@ -1,23 +1,9 @@
 //! Agents in virtual machines.
 
-use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
+use pcoder_model_server::environment::OFFLINE_KEY;
 
 use super::Machines;
-use crate::remote::smoke::profile;
 use crate::support::finish;
-
-impl Machines {
-    /// Profiles that lead both agents to the model server of the test, which is on this host's loopback.
-    fn with_profiles() -> Self {
-        let machines = Self::new();
-        profile(&machines.world);
-        let endpoint = machines.world.server().openai_url();
-        let args = ["profile", "create", "codex", "--tool", "codex", "--key", "env:OFFLINE_KEY"];
-        let args = [&args[..], &["--endpoint", &endpoint, "--model", CODEX_MODEL]].concat();
-        machines.run(&args).printed();
-        machines
-    }
-}
 
 #[test]
 fn claude_works_in_a_virtual_machine_and_its_changes_come_back() {
