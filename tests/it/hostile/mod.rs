@@ -2,6 +2,7 @@
 
 mod exec;
 mod files;
+mod kept;
 mod limits;
 mod net;
 mod secrets;

@@ -1,5 +1,5 @@
 //! What keeps the services of tests: `supervisor supervise` owns one, `supervisor become PID PROGRAM ARGUMENTS` becomes
-//! its program.
+//! its program. `supervisor keep-ssh WHOSE` keeps connections; WHOSE tells those of one test from others.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().filter_map(|it| it.to_str()).collect();
     match words[..] {
         ["supervise"] => match pcoder_service::supervise(std::io::stdin(), std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        ["keep-ssh", _] => match pcoder_runtime::keep_ssh(std::io::stdin(), std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },

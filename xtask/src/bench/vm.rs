@@ -116,15 +116,16 @@ impl Bench {
         let (mut qemu, port) = guest_image::plain(&self.image, &folder, &public)?;
         qemu.stdin(Stdio::null()).stdout(Stdio::null());
         let started = Instant::now();
-        let _machine = Ended(qemu.spawn().map_err(at(&folder))?);
+        let mut machine = Ended(qemu.spawn().map_err(at(&folder))?);
         let config = Ssh { port, key, folder: folder.clone() }.config(false)?;
         loop {
             let answer = Command::new("ssh").arg("-F").arg(&config).args(["guest", "echo", "ok"]).output();
             if answer.map_err(|error| format!("ssh: {error}"))?.stdout == b"ok\n" {
                 return Ok(started.elapsed());
             }
-            if started.elapsed() > PATIENCE {
-                return Err("plain QEMU's guest does not answer".to_owned());
+            let has_ended = machine.0.try_wait().is_ok_and(|it| it.is_some());
+            if has_ended || started.elapsed() > PATIENCE {
+                return Err(format!("plain QEMU's guest does not answer: {}", folder.join("console.log").display()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -167,8 +168,7 @@ impl Bench {
     fn ssh(&self, id: &str) -> Result<PathBuf, Failure> {
         let said: Value = serde_json::from_str(&self.pcoder(&["instance", "get", id, "--json"])?)
             .map_err(|error| format!("`instance get`: {error}"))?;
-        let details = said["details"].as_array().into_iter().flatten();
-        let port = details.filter(|it| it["name"] == "ssh-port").find_map(|it| it["value"].as_str()?.parse().ok());
+        let port = said["instance"]["details"]["ssh-port"].as_str().and_then(|it| it.parse().ok());
         let key = self.home.join("keys").join("provider-qemu").join("MACHINE_KEY");
         let folder = self.work.join(id);
         fs::create_dir_all(&folder).map_err(at(&folder))?;

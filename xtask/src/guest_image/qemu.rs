@@ -223,7 +223,8 @@ pub(super) fn plain(
     qemu.args(["-display", "none", "-no-reboot", "-append", &cmdline]);
     qemu.arg("-kernel").arg(path(image, &manifest.kernel.file));
     qemu.arg("-initrd").arg(path(image, &manifest.initrd.file));
-    qemu.arg("-drive").arg(format!("if=virtio,format=qcow2,file={}", overlay.replace(',', ",,")));
+    qemu.arg("-drive").arg(format!("if=none,id=root,format=qcow2,file={}", overlay.replace(',', ",,")));
+    qemu.args(["-device", "virtio-blk-pci,drive=root"]);
     let seed = path(folder, "seed.img").replace(',', ",,");
     qemu.arg("-drive").arg(format!("if=none,id=seed,format=raw,readonly=on,file={seed}"));
     qemu.args(["-device", "virtio-blk-pci,drive=seed,serial=CIDATA"]);

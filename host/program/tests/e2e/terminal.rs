@@ -12,8 +12,8 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use crate::support::{DEADLINE, World, wait};
 
-const ROWS: u16 = 40;
-const COLUMNS: u16 = 90;
+pub(crate) const ROWS: u16 = 40;
+pub(crate) const COLUMNS: u16 = 90;
 
 /// What a terminal answers by itself when a program asks: Codex does not start without.
 #[derive(Default)]
@@ -60,7 +60,7 @@ pub(crate) struct Terminal {
     reader: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
     /// The settings before the program started.
-    before: String,
+    pub(crate) before: String,
 }
 
 impl Terminal {
@@ -190,7 +190,7 @@ impl Terminal {
         wait("pcoder has ended", move || child.wait().expect("a child")).exit_code()
     }
 
-    fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         settings(&**self.master.as_ref().expect("it is open"))
     }
 

@@ -38,6 +38,9 @@ const KINDS: [Algorithm; 4] = [
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
 ];
 
+/// Where machines of this host are.
+pub(super) const HERE: &str = "127.0.0.1";
+
 /// How long the other side may take to agree on keys, and then to let somebody in.
 pub(super) const LOGIN: Duration = Duration::from_secs(30);
 /// A connection that was quiet for so long is asked whether it is still there, and given up after as many questions.
@@ -121,7 +124,7 @@ pub(super) async fn connect(
 
 /// The machine that this leads to, where it is on this host and a private key opens it.
 fn machine_here(endpoint: &Endpoint, key: Option<&PublicKey>, user: &str, credential: &str) -> Option<Machine> {
-    let here = endpoint.host == "127.0.0.1" && credential.contains("-----BEGIN ");
+    let here = endpoint.host == HERE && credential.contains("-----BEGIN ");
     let mut host_key = key.filter(|_| here)?.clone();
     host_key.set_comment("");
     Some(Machine {
@@ -139,10 +142,15 @@ async fn kept(keepers: &SshKeepers, machine: &Machine, endpoint: &Endpoint, url:
     open(stream, key, None, true, endpoint, url, keeper::USER, proof.password).await.ok()
 }
 
-/// What every client agrees on with the other side, whose key is of one of these kinds.
-pub(super) fn config(kinds: Vec<Algorithm>) -> Arc<client::Config> {
+/// What every client agrees on with the other side, whose key is of one of these kinds. What never leaves this host need not
+/// be safe from computers that nobody has yet, and the processor of a machine here may be emulated.
+pub(super) fn config(kinds: Vec<Algorithm>, host: &str) -> Arc<client::Config> {
+    let mut kex = Preferred::DEFAULT.kex.into_owned();
+    if host == HERE {
+        kex.sort_by_key(|it| *it != russh::kex::CURVE25519);
+    }
     Arc::new(client::Config {
-        preferred: Preferred { key: Cow::Owned(kinds), ..Preferred::default() },
+        preferred: Preferred { key: Cow::Owned(kinds), kex: Cow::Owned(kex), ..Preferred::default() },
         keepalive_interval: Some(QUIET),
         keepalive_max: QUESTIONS,
         window_size: WINDOW,
@@ -175,10 +183,14 @@ async fn open(
     let ways = Ways::default();
     let handler = Expected { key, first_seen: Arc::clone(&first_seen), ways: ways.clone(), cut };
     let login = async {
-        let mut handle = client::connect_stream(config(kinds), stream, handler).await.map_err(|error| match error {
-            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => not_that_one(url),
-            error => failed(OPERATION, &error).subject(url.as_str()),
-        })?;
+        let mut handle = client::connect_stream(config(kinds, &endpoint.host), stream, handler).await.map_err(
+            |error| match error {
+                russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+                    not_that_one(url)
+                }
+                error => failed(OPERATION, &error).subject(url.as_str()),
+            },
+        )?;
         // Kept before anything is said that only the right machine may hear.
         if let (Some(known), Some(seen)) = (known, first_seen.get()) {
             known.learn(&endpoint.host, endpoint.port, seen)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Machines;
-use crate::terminal::{Terminal, claudes_answers, codexs_answers};
+use crate::terminal::{COLUMNS, ROWS, Terminal, claudes_answers, codexs_answers};
 
 const PROJECT: &str = "/home/pcoder/projects/p";
 
@@ -45,5 +45,24 @@ fn codex_talks_in_the_users_terminal_from_a_virtual_machine_and_leaves_it_as_it_
     machines.world.project("p");
     let id = machines.prepared("codex", "/home/pcoder/.codex/config.toml", &codexs_answers(PROJECT));
     machines.terminal("codex", "codex", &id).talks_with_codex();
+    machines.terminate_all();
+}
+
+#[test]
+fn a_shell_on_a_machine_is_one_in_the_users_terminal() {
+    let machines = Machines::new();
+    let id = machines.boot();
+    // The second one goes over the connection that the first one has left.
+    for _ in 0..2 {
+        let mut terminal = Terminal::start(&machines.world, &["instance", "ssh", &id]);
+        terminal.press("tty; stty size\r");
+        terminal.wait_for_text("/dev/pts/");
+        terminal.wait_for_text(&format!("{ROWS} {COLUMNS}"));
+        terminal.press("sleep 600\r");
+        terminal.press("\x03");
+        terminal.press("exit 3\r");
+        assert_eq!(terminal.finish(), 3, "the shell's exit code");
+        assert_eq!(terminal.settings(), terminal.before);
+    }
     machines.terminate_all();
 }

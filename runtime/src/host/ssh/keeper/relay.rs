@@ -1,8 +1,8 @@
 //! The keeper's own process: calls on one side, the machine on the other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use pcoder_service::socket::Listener;
 use russh::keys::PublicKey;
@@ -28,6 +28,9 @@ const OPERATION: &str = "ssh.keep";
 const UNUSED: Duration = Duration::from_secs(300);
 /// How many of them.
 const MOST_UNUSED: usize = 4;
+/// How long a call that has closed its channels is waited for, and how often it is looked at.
+const GIVING_BACK: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long what carries channels may take to end once its call has.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ pub(super) struct Keeper {
     proof: Proof,
     config: Arc<server::Config>,
     unused: Mutex<Vec<Upstream>>,
+    /// The calls that are there.
+    calls: Mutex<Vec<Weak<Channels>>>,
 }
 
 impl Keeper {
@@ -72,7 +77,7 @@ impl Keeper {
             channel_buffer_size: connect::PACKETS,
             ..server::Config::default()
         });
-        let keeper = Self { machine, proof, config, unused: Mutex::new(Vec::new()) };
+        let keeper = Self { machine, proof, config, unused: Mutex::new(Vec::new()), calls: Mutex::new(Vec::new()) };
         let first = keeper.log_in().await?;
         keeper.unused().push(first);
         Ok(keeper)
@@ -89,16 +94,17 @@ impl Keeper {
         let ended = CancellationToken::new();
         let known = Known { key: key.clone(), _ended: ended.clone().drop_guard() };
         let login = async {
-            let stream = tokio::time::timeout(CONNECT, TcpStream::connect(("127.0.0.1", self.machine.port)))
+            let stream = tokio::time::timeout(CONNECT, TcpStream::connect((connect::HERE, self.machine.port)))
                 .await
                 .map_err(|_| lost("no answer in time".to_owned()))?
                 .map_err(|error| Error::io(OPERATION, "connection", &error))?;
             let _ = stream.set_nodelay(true);
             let cut = CancellationToken::new();
             let stream = connect::Cuttable::new(stream, &cut);
-            let mut handle = client::connect_stream(connect::config(vec![key.algorithm()]), stream, known)
-                .await
-                .map_err(|error| super::super::failed(OPERATION, &error))?;
+            let mut handle =
+                client::connect_stream(connect::config(vec![key.algorithm()], connect::HERE), stream, known)
+                    .await
+                    .map_err(|error| super::super::failed(OPERATION, &error))?;
             connect::log_in(&mut handle, &self.machine.user, self.machine.private_key.clone()).await?;
             Ok(Upstream { handle, ended, _cut: cut.drop_guard() })
         };
@@ -127,10 +133,38 @@ impl Keeper {
         }
     }
 
+    /// A connection that nobody uses; also one that is about to be given back, which is sooner than a login.
+    async fn free(&self) -> Option<Upstream> {
+        let until = Instant::now() + GIVING_BACK;
+        loop {
+            let unused = self.unused().pop();
+            match unused {
+                Some(upstream) if !upstream.ended.is_cancelled() => return Some(upstream),
+                Some(_) => continue,
+                None => {}
+            }
+            let is_ending = self.calls().iter().filter_map(Weak::upgrade).any(|it| it.is_done());
+            if !is_ending || Instant::now() > until {
+                return None;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Channels>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, for as long as its channels are there.
+    fn count(&self, channels: &Arc<Channels>) {
+        let mut calls = self.calls();
+        calls.retain(|it| it.strong_count() > 0);
+        calls.push(Arc::downgrade(channels));
+    }
+
     /// One call, from its login to its end. When there is no connection to the machine, the call's own way there says why.
     async fn call(self: Arc<Self>, stream: Box<dyn Stream>) {
-        let kept = self.unused().pop().filter(|it| !it.ended.is_cancelled());
-        let upstream = match kept {
+        let upstream = match self.free().await {
             Some(upstream) => upstream,
             None => match self.log_in().await {
                 Ok(upstream) => upstream,
@@ -139,6 +173,7 @@ impl Keeper {
         };
         let upstream = Arc::new(upstream);
         let channels = Arc::new(Channels::default());
+        self.count(&channels);
         let call = Call {
             upstream: Arc::clone(&upstream),
             password: self.proof.password.clone(),
@@ -170,12 +205,19 @@ async fn gone(connection: Option<CancellationToken>) {
 #[derive(Default)]
 struct Channels {
     open: AtomicUsize,
+    /// There has been one.
+    used: AtomicBool,
     /// One was left before the machine had closed it.
     left: AtomicBool,
     ended: Notify,
 }
 
 impl Channels {
+    /// Whether it looks as if the call were about to end.
+    fn is_done(&self) -> bool {
+        self.used.load(Ordering::SeqCst) && self.open.load(Ordering::SeqCst) == 0
+    }
+
     /// Waits until nobody carries one any more. Whether the machine had closed each.
     async fn all_ended(&self) -> bool {
         while self.open.load(Ordering::SeqCst) > 0 {
@@ -194,6 +236,7 @@ struct Carried {
 impl Carried {
     fn new(channels: &Arc<Channels>) -> Self {
         channels.open.fetch_add(1, Ordering::SeqCst);
+        channels.used.store(true, Ordering::SeqCst);
         Self { channels: Arc::clone(channels), is_closed: false }
     }
 }

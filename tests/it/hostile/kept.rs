@@ -1,0 +1,272 @@
+//! Connections that outlive a call: who gets them, and what does not stay open on them.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pcoder_runtime::call::{CallContext, Called};
+use pcoder_runtime::contract::{Command, CommandSpec, ExitStatus};
+use pcoder_runtime::host::stdio::{Input, Output, Stdio};
+use pcoder_runtime::{Error, SshKeepers};
+use pcoder_tests::{Grant, House, SEPARATOR, argv};
+use russh::client::{Config, Handler, connect_stream};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::assert_nowhere;
+use crate::sshd::{Server, key};
+use crate::streams::{nothing, piped, read_line, read_to_end};
+
+/// The keepers of one test, which end with it.
+struct Kept {
+    keepers: Arc<SshKeepers>,
+    sockets: TempDir,
+    house: House,
+    server: Arc<Server>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let server = Arc::new(Server::start());
+        let net = format!("[[net]]\nurl = \"{}\"\naddresses = [\"loopback\"]\n", server.url());
+        let sockets = tempfile::tempdir().expect("a folder");
+        let keepers = Arc::new(SshKeepers {
+            program: env!("CARGO_BIN_EXE_supervisor").into(),
+            args: vec!["keep-ssh".into(), sockets.path().into()],
+            sockets: sockets.path().join("s"),
+        });
+        Self { keepers, sockets, house: House::provider(&net, Grant::All), server }
+    }
+
+    /// What the host asks a call to do, and who keeps connections.
+    fn context(&self, spec: &CommandSpec) -> CallContext {
+        CallContext {
+            called: Called { command: Some(spec.clone()), ..Called::default() },
+            ssh_keepers: Some(Arc::clone(&self.keepers)),
+            ..CallContext::default()
+        }
+    }
+
+    async fn exec_with(&self, context: CallContext, spec: &CommandSpec, stdio: Stdio) -> Result<ExitStatus, Error> {
+        let id = format!("ssh{SEPARATOR}{}", self.server.endpoint(&key("user")).join(SEPARATOR));
+        self.house.plugin.provider().expect("a provider").exec(context, &id, spec, stdio).await
+    }
+
+    async fn exec(&self, spec: &CommandSpec, stdio: Stdio) -> Result<ExitStatus, Error> {
+        self.exec_with(self.context(spec), spec, stdio).await
+    }
+
+    async fn says(&self, script: &str) -> String {
+        let (stdio, reader) = piped();
+        self.exec(&shell(script), stdio).await.expect("it runs");
+        read_to_end(reader).await
+    }
+
+    fn sockets(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.keepers.sockets).into_iter().flatten();
+        entries.map(|it| it.expect("an entry").path()).collect()
+    }
+
+    fn processes(&self) -> Vec<Pid> {
+        let mine = self.sockets.path().to_str().expect("Unicode");
+        let pids =
+            std::fs::read_dir("/proc").expect("/proc").filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+        let is_mine = |pid: &i32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split('\0').skip(1).take(2).eq(["keep-ssh", mine])
+        };
+        pids.filter(is_mine).filter_map(Pid::from_raw).collect()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn shell(script: &str) -> CommandSpec {
+    CommandSpec { command: Command::Shell(script.to_owned()), ..argv("sh", &[]) }
+}
+
+#[tokio::test]
+async fn calls_use_a_connection_again_and_never_two_at_once() {
+    let kept = Kept::new();
+    for round in 0..3 {
+        assert_eq!(kept.says("echo hi").await, "hi\n", "{round}");
+    }
+    assert_eq!((kept.server.connections(), kept.processes().len()), (1, 1));
+    let ((reader, mut writer), (stdout_reader, stdout)) =
+        (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
+    let spec = shell("echo here; exec cat");
+    let stuck = kept.exec(&spec, Stdio::new(Input::Pipe(reader), Output::Pipe(stdout), Output::Null));
+    let meanwhile = async {
+        let (line, mut rest) = read_line(stdout_reader).await;
+        assert_eq!(line, "here");
+        // Nobody reads what it writes, and the next one has a connection of its own.
+        assert_eq!(kept.says("echo beside").await, "beside\n");
+        tokio::task::spawn_blocking(move || {
+            writer.write_all(b"more").expect("it reads");
+            drop(writer);
+            let mut text = String::new();
+            rest.read_to_string(&mut text).expect("text");
+            text
+        })
+        .await
+        .expect("a thread")
+    };
+    let (status, rest) = tokio::join!(stuck, meanwhile);
+    assert_eq!((status.expect("it ends"), rest.as_str()), (ExitStatus::Exited(0), "more"));
+    assert_eq!((kept.server.connections(), kept.processes().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_command_over_a_kept_connection_is_one_like_any_other() {
+    let kept = Kept::new();
+    let status = async |script: &str| kept.exec(&shell(script), nothing()).await.expect("it runs");
+    assert_eq!(status("exit 7").await, ExitStatus::Exited(7));
+    assert_eq!(status("kill -TERM $$").await, ExitStatus::Signaled(15));
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|it| (it % 251) as u8).collect();
+    let (mut stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+    let (mut stderr_reader, stderr) = std::io::pipe().expect("a pipe");
+    let reads = tokio::task::spawn_blocking(move || {
+        let (mut out, mut err) = (Vec::new(), String::new());
+        stdout_reader.read_to_end(&mut out).expect("bytes");
+        stderr_reader.read_to_string(&mut err).expect("text");
+        (out, err)
+    });
+    let stdio = Stdio::new(Input::Bytes(bytes.clone()), Output::Pipe(stdout), Output::Pipe(stderr));
+    assert_eq!(kept.exec(&shell("cat; echo done >&2"), stdio).await.expect("it runs"), ExitStatus::Exited(0));
+    let (out, err) = reads.await.expect("a thread");
+    assert!(out == bytes, "{} bytes of {}", out.len(), bytes.len());
+    assert_eq!((err.as_str(), kept.server.connections()), ("done\n", 1));
+}
+
+#[tokio::test]
+async fn what_a_call_leaves_open_ends_with_it() {
+    let kept = Kept::new();
+    let cancel = CancellationToken::new();
+    let (stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+    // Its input stays open, and it goes on for as long as that.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let spec = shell("echo here; exec cat");
+    let context = CallContext { cancel: Some(cancel.clone()), ..kept.context(&spec) };
+    let call = kept.exec_with(context, &spec, Stdio::new(Input::Pipe(reader), Output::Pipe(stdout), Output::Null));
+    let stop = async {
+        assert_eq!(read_line(stdout_reader).await.0, "here");
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(call, stop);
+    assert!(result.expect_err("it was stopped").is("cancelled"));
+    let server = Arc::clone(&kept.server);
+    assert!(tokio::task::spawn_blocking(move || server.was_closed()).await.expect("a thread"), "it stayed open");
+    drop(writer);
+    assert_eq!(kept.says("echo again").await, "again\n");
+    assert_eq!((kept.server.connections(), kept.processes().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_a_plugin_does_by_itself_keeps_nothing() {
+    let kept = Kept::new();
+    let spec = shell("echo hi");
+    let context = CallContext { called: Called::default(), ..kept.context(&spec) };
+    assert_eq!(kept.exec_with(context, &spec, nothing()).await.expect("it runs"), ExitStatus::Exited(0));
+    assert_eq!((kept.sockets(), kept.processes()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_keeper_that_was_killed_or_whose_socket_is_gone_is_replaced() {
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo one").await, "one\n");
+    for pid in kept.processes() {
+        kill_process(pid, Signal::KILL).expect("it runs");
+    }
+    assert_eq!(kept.says("echo two").await, "two\n");
+    for socket in kept.sockets() {
+        std::fs::remove_file(socket).expect("a socket");
+    }
+    assert_eq!(kept.says("echo three").await, "three\n");
+    let nobody = SshKeepers { program: "/nowhere/program".into(), ..(*kept.keepers).clone() };
+    for socket in kept.sockets() {
+        std::fs::remove_file(socket).expect("a socket");
+    }
+    let spec = shell("exit 4");
+    let context = CallContext { ssh_keepers: Some(Arc::new(nobody)), ..kept.context(&spec) };
+    assert_eq!(kept.exec_with(context, &spec, nothing()).await.expect("it runs"), ExitStatus::Exited(4));
+}
+
+/// Somebody who speaks with a keeper without a machine's key.
+struct Stranger(Arc<std::sync::Mutex<Option<String>>>);
+
+impl Handler for Stranger {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let line = key.public_key().to_openssh().ok();
+        *self.0.lock().expect("a key") = line;
+        Ok(true)
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_have_the_machines_key_gets_nothing_of_a_keeper() {
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo hi").await, "hi\n");
+    let sockets = kept.sockets();
+    let [socket] = &sockets[..] else { panic!("one keeper: {sockets:?}") };
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let stream = tokio::net::UnixStream::connect(socket).await.expect("it listens");
+    let stranger = Stranger(Arc::clone(&seen));
+    let mut handle = connect_stream(Arc::new(Config::default()), stream, stranger).await.expect("a greeting");
+    let host_key = seen.lock().expect("a key").clone().expect("a host key");
+    for guess in ["", "pcoder", &key("user"), &key("host.pub"), &host_key] {
+        let answer = handle.authenticate_password("pcoder", guess).await;
+        assert!(!answer.is_ok_and(|it| it.success()), "{guess}");
+    }
+    // Nor does it say who it stands for.
+    assert_ne!(host_key.split(' ').nth(1), key("host.pub").split(' ').nth(1));
+    assert_nowhere(&key("user"), &kept.house, &[]);
+}
+
+/// As on Windows, where anybody may have made a pipe of that name.
+#[tokio::test]
+async fn a_socket_of_somebody_elses_hears_nothing() {
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo hi").await, "hi\n");
+    for pid in kept.processes() {
+        kill_process(pid, Signal::KILL).expect("it runs");
+    }
+    let sockets = kept.sockets();
+    let [socket] = &sockets[..] else { panic!("one keeper: {sockets:?}") };
+    std::fs::remove_file(socket).expect("a socket");
+    let listener = tokio::net::UnixListener::bind(socket).expect("a socket");
+    let host_key = russh::keys::decode_secret_key(&key("other"), None).expect("a key");
+    let config = Arc::new(russh::server::Config { keys: vec![host_key], ..russh::server::Config::default() });
+    let heard = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ears = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(session) = russh::server::run_stream(Arc::clone(&config), stream, Ears(Arc::clone(&ears))).await {
+                drop(session.await);
+            }
+        }
+    });
+    // The machine itself is asked then.
+    assert_eq!(kept.says("echo still").await, "still\n");
+    assert!(!heard.load(std::sync::atomic::Ordering::SeqCst), "it was logged in to");
+}
+
+/// Takes any login.
+struct Ears(Arc<std::sync::atomic::AtomicBool>);
+
+impl russh::server::Handler for Ears {
+    type Error = russh::Error;
+
+    async fn auth_password(&mut self, _: &str, _: &str) -> Result<russh::server::Auth, russh::Error> {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        Ok(russh::server::Auth::Accept)
+    }
+}
