@@ -15,9 +15,31 @@ use crate::error::{At as _, Error, Result};
 /// Paths of Unix sockets are in a field of 108 bytes, with a NUL (`unix(7)`); elsewhere in one of 104.
 const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// A socket that somebody listens on.
+/// A socket that somebody listens on. What is there when this is dropped stays, unless it is this one's: somebody may have
+/// taken its place.
 #[derive(Debug)]
-pub struct Listener(local::Listener);
+pub struct Listener {
+    listener: local::Listener,
+    #[cfg(unix)]
+    file: Option<(PathBuf, u64, u64)>,
+}
+
+#[cfg(unix)]
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some((path, device, inode)) = self.file.take()
+            && identity(&path) == Some((device, inode))
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).ok().map(|it| (it.dev(), it.ino()))
+}
 
 impl Listener {
     /// Listens, in a folder that is this user's alone. What somebody left there who has ended is replaced.
@@ -37,7 +59,12 @@ impl Listener {
             }
         }
         let name = socket.to_fs_name::<GenericFilePath>().at("name the socket of", &path)?;
-        ListenerOptions::new().name(name).create_tokio().at("listen for", &path).map(Self)
+        let listener = ListenerOptions::new().name(name).reclaim_name(false).create_tokio().at("listen for", &path)?;
+        Ok(Self {
+            listener,
+            #[cfg(unix)]
+            file: identity(&path).map(|(device, inode)| (path, device, inode)),
+        })
     }
 
     /// The next one who connects.
@@ -45,7 +72,7 @@ impl Listener {
     /// # Errors
     /// The system's; the next one may be better.
     pub async fn accept(&self) -> io::Result<Stream> {
-        self.0.accept().await
+        self.listener.accept().await
     }
 }
 

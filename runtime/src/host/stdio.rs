@@ -20,6 +20,9 @@ use crate::bindings::host::pcoder::plugin::types::Error as WitError;
 use crate::call::CallState;
 use crate::error::{Error, code};
 
+/// An input that fits into what lies between two processes, in bytes.
+pub(crate) const SHORT: usize = 64 << 10;
+
 /// Where a command's input comes from.
 #[derive(Debug)]
 pub enum Input {
@@ -137,6 +140,11 @@ impl Stdio {
     /// Whether they are a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether its input is short, or typed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.terminal || self.stdin.as_ref().and_then(Input::size).is_some_and(|it| it <= SHORT as u64)
     }
 
     /// Takes all three to give them to another call.

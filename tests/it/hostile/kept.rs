@@ -1,6 +1,6 @@
 //! Connections that outlive a call: who gets them, and what does not stay open on them.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,6 +63,13 @@ impl Kept {
         read_to_end(reader).await
     }
 
+    /// A command that does this and then waits for the gate, whatever becomes of its streams.
+    fn waits(&self, script: &str) -> (CommandSpec, Gate) {
+        let path = self.sockets.path().join("gate");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        (shell(&format!("{script}; exec cat '{}'", path.display())), Gate(path))
+    }
+
     fn sockets(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.keepers.sockets).into_iter().flatten();
         entries.map(|it| it.expect("an entry").path()).collect()
@@ -88,6 +95,16 @@ impl Drop for Kept {
     }
 }
 
+/// What a command waits for, and reads then.
+struct Gate(PathBuf);
+
+impl Gate {
+    async fn open(self, text: &'static str) {
+        let write = move || std::fs::write(&self.0, text).expect("somebody waits");
+        tokio::task::spawn_blocking(write).await.expect("a thread");
+    }
+}
+
 fn shell(script: &str) -> CommandSpec {
     CommandSpec { command: Command::Shell(script.to_owned()), ..argv("sh", &[]) }
 }
@@ -99,24 +116,16 @@ async fn calls_use_a_connection_again_and_never_two_at_once() {
         assert_eq!(kept.says("echo hi").await, "hi\n", "{round}");
     }
     assert_eq!((kept.server.connections(), kept.processes().len()), (1, 1));
-    let ((reader, mut writer), (stdout_reader, stdout)) =
-        (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
-    let spec = shell("echo here; exec cat");
-    let stuck = kept.exec(&spec, Stdio::new(Input::Pipe(reader), Output::Pipe(stdout), Output::Null));
+    let (stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+    let (spec, gate) = kept.waits("echo here");
+    let stuck = kept.exec(&spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null));
     let meanwhile = async {
-        let (line, mut rest) = read_line(stdout_reader).await;
+        let (line, rest) = read_line(stdout_reader).await;
         assert_eq!(line, "here");
-        // Nobody reads what it writes, and the next one has a connection of its own.
+        // The next one has a connection of its own.
         assert_eq!(kept.says("echo beside").await, "beside\n");
-        tokio::task::spawn_blocking(move || {
-            writer.write_all(b"more").expect("it reads");
-            drop(writer);
-            let mut text = String::new();
-            rest.read_to_string(&mut text).expect("text");
-            text
-        })
-        .await
-        .expect("a thread")
+        gate.open("more").await;
+        read_to_end(rest).await
     };
     let (status, rest) = tokio::join!(stuck, meanwhile);
     assert_eq!((status.expect("it ends"), rest.as_str()), (ExitStatus::Exited(0), "more"));
@@ -129,20 +138,24 @@ async fn a_command_over_a_kept_connection_is_one_like_any_other() {
     let status = async |script: &str| kept.exec(&shell(script), nothing()).await.expect("it runs");
     assert_eq!(status("exit 7").await, ExitStatus::Exited(7));
     assert_eq!(status("kill -TERM $$").await, ExitStatus::Signaled(15));
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|it| (it % 251) as u8).collect();
-    let (mut stdout_reader, stdout) = std::io::pipe().expect("a pipe");
-    let (mut stderr_reader, stderr) = std::io::pipe().expect("a pipe");
-    let reads = tokio::task::spawn_blocking(move || {
-        let (mut out, mut err) = (Vec::new(), String::new());
-        stdout_reader.read_to_end(&mut out).expect("bytes");
-        stderr_reader.read_to_string(&mut err).expect("text");
-        (out, err)
-    });
-    let stdio = Stdio::new(Input::Bytes(bytes.clone()), Output::Pipe(stdout), Output::Pipe(stderr));
-    assert_eq!(kept.exec(&shell("cat; echo done >&2"), stdio).await.expect("it runs"), ExitStatus::Exited(0));
-    let (out, err) = reads.await.expect("a thread");
-    assert!(out == bytes, "{} bytes of {}", out.len(), bytes.len());
-    assert_eq!((err.as_str(), kept.server.connections()), ("done\n", 1));
+    // One that has much to say goes over a connection of its own: both sides could wait for each other.
+    for (bytes, connections) in [(60_000, 1), (3_000_000, 2)] {
+        let bytes: Vec<u8> = (0..bytes).map(|it: u32| (it % 251) as u8).collect();
+        let (mut stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+        let (mut stderr_reader, stderr) = std::io::pipe().expect("a pipe");
+        let reads = tokio::task::spawn_blocking(move || {
+            let (mut out, mut err) = (Vec::new(), String::new());
+            stdout_reader.read_to_end(&mut out).expect("bytes");
+            stderr_reader.read_to_string(&mut err).expect("text");
+            (out, err)
+        });
+        let stdio = Stdio::new(Input::Bytes(bytes.clone()), Output::Pipe(stdout), Output::Pipe(stderr));
+        let spec = shell("cat; head -c 3000000 /dev/zero; echo done >&2");
+        assert_eq!(kept.exec(&spec, stdio).await.expect("it runs"), ExitStatus::Exited(0));
+        let (out, err) = reads.await.expect("a thread");
+        assert!(out.starts_with(&bytes) && out.len() == bytes.len() + 3_000_000, "{} bytes came", out.len());
+        assert_eq!((err.as_str(), kept.server.connections()), ("done\n", connections));
+    }
 }
 
 #[tokio::test]
@@ -150,11 +163,9 @@ async fn what_a_call_leaves_open_ends_with_it() {
     let kept = Kept::new();
     let cancel = CancellationToken::new();
     let (stdout_reader, stdout) = std::io::pipe().expect("a pipe");
-    // Its input stays open, and it goes on for as long as that.
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let spec = shell("echo here; exec cat");
+    let (spec, gate) = kept.waits("echo here");
     let context = CallContext { cancel: Some(cancel.clone()), ..kept.context(&spec) };
-    let call = kept.exec_with(context, &spec, Stdio::new(Input::Pipe(reader), Output::Pipe(stdout), Output::Null));
+    let call = kept.exec_with(context, &spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null));
     let stop = async {
         assert_eq!(read_line(stdout_reader).await.0, "here");
         cancel.cancel();
@@ -163,7 +174,7 @@ async fn what_a_call_leaves_open_ends_with_it() {
     assert!(result.expect_err("it was stopped").is("cancelled"));
     let server = Arc::clone(&kept.server);
     assert!(tokio::task::spawn_blocking(move || server.was_closed()).await.expect("a thread"), "it stayed open");
-    drop(writer);
+    gate.open("").await;
     assert_eq!(kept.says("echo again").await, "again\n");
     assert_eq!((kept.server.connections(), kept.processes().len()), (2, 1));
 }

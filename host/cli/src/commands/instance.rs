@@ -284,9 +284,11 @@ async fn shell(pcoder: &Pcoder, id: &str, on: &OnProvider) -> Result<ExitCode, E
     let spec = command_spec(CommandLine { shell: Some(login), cwd: None, env: Vec::new(), command: Vec::new() });
     let control = provider.control();
     let reach = provider.reach(id).await?;
+    // Elsewhere, keys go there once somebody has them there; until then Ctrl-C is this program's.
+    let is_here = provider.has("host-paths").await?;
     let status = tokio::select! {
         status = provider.exec_reaching(id, &spec, stdio, &control, &reach) => status,
-        () = signals::pass_on(control.clone(), true) => Ok(ExitStatus::Exited(1)),
+        () = signals::pass_on(control.clone(), is_here) => Ok(ExitStatus::Exited(1)),
     };
     reach.refused().iter().for_each(refused);
     let status = status?;

@@ -135,6 +135,15 @@ fn help_of_run() {
               --instance <INSTANCE>
                   Use an instance that is there, and leave it running
 
+              --network <NETWORK>
+                  What the machine that is booted reaches [default: the provider's]
+
+                  Possible values:
+                  - none:       Nothing
+                  - restricted: The model, the npm registry and the setting `network-allow`, by a proxy on
+                    this host
+                  - full:       All that this host reaches
+
               --keep
                   Leave the instance running that was booted
 

@@ -26,6 +26,7 @@ use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::dial::{self, CONNECT, Stream, dial};
+use crate::process::Processes;
 use crate::secrets::Broker;
 
 const OPERATION: &str = "ssh.connect";
@@ -64,9 +65,9 @@ impl Connected {
         self.endpoint == *endpoint
     }
 
-    /// Whether ports of the other side can lead back over it: what a keeper has is for the next one, too.
-    pub(super) fn leads_back(&self) -> bool {
-        !self.is_kept
+    /// Whether its other end is a keeper.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// The connection, unless it was lost.
@@ -95,6 +96,8 @@ pub(super) struct From<'a> {
     pub(super) known: Option<&'a dyn HostKeys>,
     /// Those who keep connections, where one of theirs will do.
     pub(super) keepers: Option<&'a SshKeepers>,
+    /// Those who are ended with calls; keepers are not among them.
+    pub(super) processes: &'a Processes,
 }
 
 /// Opens a connection.
@@ -105,7 +108,7 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     url: &Url,
 ) -> Result<Connected, Error> {
-    let From { known, keepers } = from;
+    let From { known, keepers, processes } = from;
     let key = expected(known, endpoint, url)?;
     // Decided before anything is dialled: without the secret there is nothing to say.
     let place = Place::Request(url.clone());
@@ -113,7 +116,7 @@ pub(super) async fn connect(
     let credential = secrets.fill(&endpoint.credential, &place, false, gate)?.into_owned();
     if let (Some(keepers), Some(machine)) = (keepers, machine_here(endpoint, key.as_ref(), &user, &credential)) {
         let permit = dial::permit(gate, url, IpAddr::V4(Ipv4Addr::LOCALHOST))?;
-        if let Some(connected) = kept(keepers, &machine, endpoint, url).await {
+        if let Some(connected) = kept(keepers, processes, &machine, endpoint, url).await {
             return permit.finish(0, Ok(connected));
         }
         drop(permit.finish::<()>(0, Err(Error::new(code::UNAVAILABLE, OPERATION, "nobody keeps a connection"))));
@@ -136,8 +139,14 @@ fn machine_here(endpoint: &Endpoint, key: Option<&PublicKey>, user: &str, creden
 }
 
 /// A connection that a keeper has.
-async fn kept(keepers: &SshKeepers, machine: &Machine, endpoint: &Endpoint, url: &Url) -> Option<Connected> {
-    let (stream, proof) = keepers.reach(machine).await?;
+async fn kept(
+    keepers: &SshKeepers,
+    processes: &Processes,
+    machine: &Machine,
+    endpoint: &Endpoint,
+    url: &Url,
+) -> Option<Connected> {
+    let (stream, proof) = keepers.reach(processes, machine).await?;
     let key = Some(proof.host_key());
     open(stream, key, None, true, endpoint, url, keeper::USER, proof.password).await.ok()
 }
@@ -258,6 +267,74 @@ pub(super) async fn log_in<H: Handler>(handle: &mut Handle<H>, user: &str, crede
     }
 }
 
+/// Refuses what a server wants to open here, but for ports that lead back: russh takes it unless it is told.
+macro_rules! refuse_what_the_server_opens {
+    ($msg:ty, $reply:ty, $session:ty) => {
+        async fn server_channel_open_session(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+
+        async fn server_channel_open_agent_forward(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+
+        async fn server_channel_open_forwarded_streamlocal(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: &str,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+
+        async fn server_channel_open_direct_streamlocal(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: &str,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+
+        async fn server_channel_open_direct_tcpip(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: &str,
+            _: u32,
+            _: &str,
+            _: u32,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+
+        async fn server_channel_open_x11(
+            &mut self,
+            _: russh::Channel<$msg>,
+            _: &str,
+            _: u32,
+            _: $reply,
+            _: &mut $session,
+        ) -> Result<(), russh::Error> {
+            Ok(())
+        }
+    };
+}
+pub(super) use refuse_what_the_server_opens;
+
 /// The host key that the other side must have, or the first one that it is seen with.
 pub(super) struct Expected {
     key: Option<PublicKey>,
@@ -282,6 +359,8 @@ impl Handler for Expected {
             },
         }
     }
+
+    refuse_what_the_server_opens!(Msg, ChannelOpenHandle, Session);
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,

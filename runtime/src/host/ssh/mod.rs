@@ -21,7 +21,7 @@ pub(crate) use connect::Connected;
 use connect::{Connection, From};
 
 use super::ends::Ends;
-use super::stdio::Stdio;
+use super::stdio::{SHORT, Stdio};
 use super::target::program;
 use crate::bindings::host::pcoder::plugin::ssh::{Endpoint, Host};
 use crate::bindings::host::pcoder::plugin::types::{CommandSpec, Error as WitError, ExitStatus, Output, WriteOptions};
@@ -65,7 +65,7 @@ impl Host for CallState {
 
     async fn read_file(&mut self, endpoint: Endpoint, path: String) -> Result<Vec<u8>, WitError> {
         let permit = self.channel("read", &endpoint, path.clone())?;
-        let result = match self.connection(&endpoint, &permit.effect().url, Over::Any).await {
+        let result = match self.connection(&endpoint, &permit.effect().url, Over::Own).await {
             Ok(connection) => files::read(&connection, &path, self.gate.budget()).await,
             Err(error) => Err(error),
         };
@@ -86,7 +86,7 @@ impl Host for CallState {
             self.charge("ssh.write-file", bytes)?;
             let place = Place::Request(permit.effect().url.clone());
             let content = self.context.secrets.fill_bytes(&content, &place, false, &self.gate)?.into_owned();
-            let connection = self.connection(&endpoint, &permit.effect().url, Over::Any).await?;
+            let connection = self.connection(&endpoint, &permit.effect().url, Over::Own).await?;
             files::write(&connection, &path, &content, options).await
         }
         .await;
@@ -96,7 +96,7 @@ impl Host for CallState {
     async fn forward(&mut self, endpoint: Endpoint, port: u16) -> Result<u16, WitError> {
         let permit = self.channel("forward", &endpoint, format!("port {port}"))?;
         let result = async {
-            let connection = self.connection(&endpoint, &permit.effect().url, Over::Any).await?;
+            let connection = self.connection(&endpoint, &permit.effect().url, Over::Own).await?;
             let (forward, local) = forward::listen(connection, port, Arc::clone(&self.gate)).await?;
             self.keep("ssh.forward", forward)?;
             Ok(local)
@@ -123,11 +123,8 @@ impl CallState {
         let secrets = Arc::clone(&self.context.secrets);
         let line = self.command_line(spec.clone(), url)?;
         let term = self.term(&spec);
-        let over = match own {
-            true if self.context.called.back.is_empty() => Over::Kept,
-            true => Over::LeadingBack,
-            false => Over::Any,
-        };
+        let is_short = self.table.get(&stdio).is_ok_and(Stdio::is_short);
+        let over = if own && is_short && self.context.called.back.is_empty() { Over::Kept } else { Over::Own };
         let connection = self.connection(endpoint, url, over).await?;
         let stdio =
             self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
@@ -152,7 +149,8 @@ impl CallState {
         let asked = spec.clone();
         let line = self.command_line(spec, url)?;
         let own = self.context.called.command.as_ref() == Some(&asked);
-        let connection = self.connection(endpoint, url, if own { Over::Kept } else { Over::Any }).await?;
+        let over = if own && input.len() <= SHORT { Over::Kept } else { Over::Own };
+        let connection = self.connection(endpoint, url, over).await?;
         let (stdout, stderr) = (exec::Kept::new(&self.gate), exec::Kept::new(&self.gate));
         let ends = Ends {
             stdin: Box::new(std::io::Cursor::new(input)),
@@ -190,7 +188,7 @@ impl CallState {
         };
         for index in 0..self.ssh.len() {
             let connected = self.table.get(&self.ssh[index]).map_err(internal)?;
-            if !connected.leads_to(endpoint) || over == Over::LeadingBack && !connected.leads_back() {
+            if !connected.leads_to(endpoint) || over == Over::Own && connected.is_kept() {
                 continue;
             }
             if let Some(connection) = connected.usable() {
@@ -203,6 +201,7 @@ impl CallState {
         let from = From {
             known: self.context.host_keys.as_deref(),
             keepers: self.context.ssh_keepers.as_deref().filter(|_| over == Over::Kept),
+            processes: self.tree.processes(),
         };
         let connected = connect::connect(&self.gate, &self.context.secrets, from, endpoint, url).await?;
         let connection = connected.connection();
@@ -215,12 +214,11 @@ impl CallState {
 /// Which connection something goes over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// One of the call's own, or a kept one that is there already.
-    Any,
-    /// One that is kept, where there can be one.
+    /// One of the call's own.
+    Own,
+    /// One that is kept, where there can be one. What goes over that is bounded: two sides that both have much to say could
+    /// wait for each other there.
     Kept,
-    /// One whose other side can lead back to this host.
-    LeadingBack,
 }
 
 /// An error of the protocol, without a word of the other side's.

@@ -58,7 +58,9 @@ fn a_shell_on_a_machine_is_one_in_the_users_terminal() {
         terminal.press("tty; stty size\r");
         terminal.wait_for_text("/dev/pts/");
         terminal.wait_for_text(&format!("{ROWS} {COLUMNS}"));
-        terminal.press("sleep 600\r");
+        // It ends what runs there, and nothing here.
+        terminal.press("printf 'star%s\\n' ted; sleep 600\r");
+        terminal.wait_for_text("started");
         terminal.press("\x03");
         terminal.press("exit 3\r");
         assert_eq!(terminal.finish(), 3, "the shell's exit code");

@@ -31,6 +31,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use super::connect::LOGIN;
 use crate::error::{Error, code};
 use crate::host::dial::Stream;
+use crate::process::Processes;
 
 /// How long somebody waits for a keeper that another one starts.
 const STARTING: Duration = Duration::from_secs(5);
@@ -100,22 +101,24 @@ impl Proof {
 impl SshKeepers {
     /// A connection to the keeper of a machine, which is started where there is none. Nothing when there can be none: then
     /// the machine itself says why.
-    pub(super) async fn reach(&self, machine: &Machine) -> Option<(Box<dyn Stream>, Proof)> {
+    pub(super) async fn reach(&self, processes: &Processes, machine: &Machine) -> Option<(Box<dyn Stream>, Proof)> {
         let what = serde_json::to_vec(machine).ok()?;
         let socket = pcoder_service::socket::named(&self.sockets, &what).ok()?;
         let stream: Box<dyn Stream> = match pcoder_service::socket::connect(&socket).await {
             Ok(stream) => Box::new(stream),
             Err(_) => {
-                self.start(&Order { machine: machine.clone(), socket: socket.clone() }).await?;
+                self.start(processes, &Order { machine: machine.clone(), socket: socket.clone() }).await?;
                 Box::new(until_there(&socket).await?)
             }
         };
         Some((stream, Proof::of(machine)))
     }
 
-    async fn start(&self, order: &Order) -> Option<()> {
+    async fn start(&self, processes: &Processes, order: &Order) -> Option<()> {
         let order = serde_json::to_vec(order).ok()?;
-        let mut keeper = pcoder_service::socket::detached(&self.program, &self.args, &self.sockets).spawn().ok()?;
+        let mut command = pcoder_service::socket::detached(&self.program, &self.args, &self.sockets);
+        // It is nobody's who ends what calls have started.
+        let mut keeper = processes.spare(|| command.spawn(), tokio::process::Child::id).ok()?;
         let mut answer = String::new();
         let told = async {
             let mut stdin = keeper.stdin.take()?;

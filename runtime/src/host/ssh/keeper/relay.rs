@@ -1,7 +1,7 @@
 //! The keeper's own process: calls on one side, the machine on the other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use pcoder_service::socket::Listener;
@@ -26,6 +26,12 @@ const OPERATION: &str = "ssh.keep";
 
 /// How long connections are kept that nobody uses.
 const UNUSED: Duration = Duration::from_secs(300);
+/// What a call may say that the machine does not take, in pieces: somebody types, or pastes, and the program there reads
+/// nothing. More would keep the call from hearing what the program says.
+const TYPED: usize = 1024;
+/// One that was used so lately is there; another one is asked, and has so long to answer.
+const FRESH: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(2);
 /// How many of them.
 const MOST_UNUSED: usize = 4;
 /// How long a call that has closed its channels is waited for, and how often it is looked at.
@@ -39,7 +45,18 @@ struct Upstream {
     handle: client::Handle<Known>,
     /// It is not there any more.
     ended: CancellationToken,
+    /// When somebody used it last.
+    used: Instant,
     _cut: DropGuard,
+}
+
+impl Upstream {
+    /// Whether the machine is there.
+    async fn answers(&self) -> bool {
+        let is_fresh = self.used.elapsed() < FRESH;
+        !self.ended.is_cancelled()
+            && (is_fresh || tokio::time::timeout(ANSWER, self.handle.send_ping()).await.is_ok_and(|it| it.is_ok()))
+    }
 }
 
 /// The machine, by its host key.
@@ -53,6 +70,21 @@ impl client::Handler for Known {
 
     async fn check_server_key(&mut self, theirs: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         Ok(theirs.certificate().is_none() && theirs.public_key().key_data() == self.key.key_data())
+    }
+
+    connect::refuse_what_the_server_opens!(client::Msg, client::ChannelOpenHandle, client::Session);
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<client::Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: client::ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
     }
 }
 
@@ -74,7 +106,9 @@ impl Keeper {
             keys: vec![proof.keeper.clone()],
             methods: MethodSet::from(&[MethodKind::Password][..]),
             window_size: connect::WINDOW,
-            channel_buffer_size: connect::PACKETS,
+            channel_buffer_size: TYPED,
+            // A call whose output nobody reads for a while, or that was suspended, is there all the same.
+            inactivity_timeout: None,
             ..server::Config::default()
         });
         let keeper = Self { machine, proof, config, unused: Mutex::new(Vec::new()), calls: Mutex::new(Vec::new()) };
@@ -101,12 +135,13 @@ impl Keeper {
             let _ = stream.set_nodelay(true);
             let cut = CancellationToken::new();
             let stream = connect::Cuttable::new(stream, &cut);
+            let cut = cut.drop_guard();
             let mut handle =
                 client::connect_stream(connect::config(vec![key.algorithm()], connect::HERE), stream, known)
                     .await
                     .map_err(|error| super::super::failed(OPERATION, &error))?;
             connect::log_in(&mut handle, &self.machine.user, self.machine.private_key.clone()).await?;
-            Ok(Upstream { handle, ended, _cut: cut.drop_guard() })
+            Ok(Upstream { handle, ended, used: Instant::now(), _cut: cut })
         };
         tokio::time::timeout(LOGIN, login).await.map_err(|_| lost("no login in time".to_owned()))?
     }
@@ -139,7 +174,7 @@ impl Keeper {
         loop {
             let unused = self.unused().pop();
             match unused {
-                Some(upstream) if !upstream.ended.is_cancelled() => return Some(upstream),
+                Some(upstream) if upstream.answers().await => return Some(upstream),
                 Some(_) => continue,
                 None => {}
             }
@@ -162,30 +197,39 @@ impl Keeper {
         calls.push(Arc::downgrade(channels));
     }
 
-    /// One call, from its login to its end. When there is no connection to the machine, the call's own way there says why.
+    /// One call, from its login to its end.
     async fn call(self: Arc<Self>, stream: Box<dyn Stream>) {
-        let upstream = match self.free().await {
-            Some(upstream) => upstream,
-            None => match self.log_in().await {
-                Ok(upstream) => upstream,
-                Err(_) => return,
-            },
-        };
-        let upstream = Arc::new(upstream);
         let channels = Arc::new(Channels::default());
+        let upstream = Arc::new(OnceLock::new());
         self.count(&channels);
+        let cut = CancellationToken::new();
         let call = Call {
+            keeper: Arc::clone(&self),
             upstream: Arc::clone(&upstream),
-            password: self.proof.password.clone(),
             channels: Arc::clone(&channels),
             carried: JoinSet::new(),
         };
-        if let Ok(session) = server::run_stream(Arc::clone(&self.config), stream, call).await {
+        let session = server::run_stream(Arc::clone(&self.config), connect::Cuttable::new(stream, &cut), call);
+        let login = async {
+            let mut session = session.await.ok()?;
+            // Who only looks has no connection, and goes.
+            tokio::select! {
+                _ = &mut session => return None,
+                () = tokio::time::sleep(LOGIN) => {}
+            }
+            upstream.get().is_some().then_some(session)
+        };
+        if let Some(session) = login.await {
             // It takes what carries its channels along.
             let _ = session.await;
         }
+        cut.cancel();
         let is_clean = tokio::time::timeout(GOODBYE, channels.all_ended()).await.is_ok_and(|is_clean| is_clean);
-        let Some(upstream) = Arc::into_inner(upstream) else { return };
+        let Some(mut upstream) = Arc::into_inner(upstream).and_then(OnceLock::into_inner).and_then(Arc::into_inner)
+        else {
+            return;
+        };
+        upstream.used = Instant::now();
         let mut unused = self.unused();
         // What a call has left open ends with its connection, which is cut here by being dropped.
         if is_clean && !upstream.ended.is_cancelled() && unused.len() < MOST_UNUSED {
@@ -253,8 +297,9 @@ impl Drop for Carried {
 
 /// A call at the keeper.
 struct Call {
-    upstream: Arc<Upstream>,
-    password: String,
+    keeper: Arc<Keeper>,
+    /// Its connection to the machine, once it has logged in.
+    upstream: Arc<OnceLock<Arc<Upstream>>>,
     channels: Arc<Channels>,
     carried: JoinSet<()>,
 }
@@ -270,7 +315,9 @@ impl Call {
     ) where
         F: Future<Output = Result<Channel<client::Msg>, russh::Error>> + Send + 'static,
     {
-        let (upstream, handle) = (Arc::clone(&self.upstream), session.handle());
+        // Nobody opens a channel before the login.
+        let Some(upstream) = self.upstream.get().cloned() else { return };
+        let handle = session.handle();
         let carried = Carried::new(&self.channels);
         // Those that have ended.
         while self.carried.try_join_next().is_some() {}
@@ -300,8 +347,19 @@ impl server::Handler for Call {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
         // Digests are compared: how long that takes says nothing of what they are of.
-        let is_same = Sha256::digest(password) == Sha256::digest(&self.password);
-        Ok(if user == USER && is_same { Auth::Accept } else { Auth::reject() })
+        let is_same = Sha256::digest(password) == Sha256::digest(&self.keeper.proof.password);
+        if user != USER || !is_same {
+            return Ok(Auth::reject());
+        }
+        // When there is no connection to the machine, the call's own way there says why.
+        let upstream = match self.keeper.free().await {
+            Some(upstream) => upstream,
+            None => match self.keeper.log_in().await {
+                Ok(upstream) => upstream,
+                Err(_) => return Ok(Auth::reject()),
+            },
+        };
+        Ok(if self.upstream.set(Arc::new(upstream)).is_ok() { Auth::Accept } else { Auth::reject() })
     }
 
     async fn channel_open_session(
@@ -345,11 +403,8 @@ async fn carry(theirs: Channel<Msg>, machines: Channel<client::Msg>, handle: &se
             let _ = handle.close(id).await;
         }
         () = here_to_there(&mut from_call, &to_machine) => {
-            // The call wants no more of it; the machine closes it as well.
-            let closed = async { while let Some(message) = from_machine.wait().await {
-                if matches!(message, ChannelMsg::Close) { return true; }
-            } false };
-            carried.is_closed = to_machine.close().await.is_ok() && closed.await;
+            // The call wants no more of it. What the machine says to that, nobody hears: its connection is not used again.
+            let _ = to_machine.close().await;
         }
     }
 }
@@ -411,7 +466,8 @@ async fn here_to_there(from: &mut ChannelReadHalf, to: &ChannelWriteHalf<client:
             _ => Ok(()),
         };
         if told.is_err() {
-            return;
+            // The machine is gone. What it said before that is still to be heard.
+            return std::future::pending().await;
         }
     }
 }
