@@ -115,7 +115,12 @@ pub struct Reach {
     /// Variables of this host's own proxies.
     forwarded: Vec<(String, SecretString)>,
     egress: Option<Egress>,
+    /// The ports among those that lead back that are only there for this host's own proxies.
+    proxies: BTreeSet<u16>,
 }
+
+/// Stands for the port of no proxy: this host's own ones are left out then.
+const WITHOUT: u16 = 0;
 
 impl Reach {
     /// What it wanted to reach and must not, so far.
@@ -130,7 +135,11 @@ impl Reach {
 
     /// The ports of the instance that may lead to the proxy, in this order. One way, where there is no proxy.
     pub(crate) fn tries(&self) -> Result<Vec<Option<u16>>, Error> {
-        let Some(egress) = &self.egress else { return Ok(vec![None]) };
+        let Some(egress) = &self.egress else {
+            // Another command there may have the port of a proxy, or somebody else; it can do without.
+            let without = (!self.proxies.is_empty()).then_some(Some(WITHOUT));
+            return Ok(std::iter::once(None).chain(without).collect());
+        };
         let mut ports = vec![Some(egress.port())];
         while ports.len() < TRIES {
             let mut bytes = [0; 2];
@@ -144,8 +153,9 @@ impl Reach {
 
     /// Whether the port for the proxy is somebody else's there.
     pub(crate) fn is_taken(&self, port: Option<u16>, error: &Error) -> bool {
-        let subject = port.map(|port| format!("{THERE}:{port}"));
-        error.is(code::CONFLICT) && subject.is_some() && error.subject == subject
+        let is_subject = |port: u16| error.subject.as_deref() == Some(&*format!("{THERE}:{port}"));
+        let is_taken = port.map_or_else(|| self.proxies.iter().any(|port| is_subject(*port)), is_subject);
+        error.is(code::CONFLICT) && is_taken
     }
 
     /// The command with its variables, and its ways back, where this port of the instance leads to the proxy.
@@ -159,7 +169,8 @@ impl Reach {
         let Some(secrets) = secrets.filter(|_| self.has_secrets()) else { return Ok((spec, back)) };
         let mut put = |name: &str, value: String| spec.env.push(Setting { name: name.to_owned(), value });
         if let (Some(egress), Some(port)) = (&self.egress, port) {
-            back.push(Back { port, to: egress.port() });
+            // First, so that another port is tried before anything else is asked for.
+            back.insert(0, Back { port, to: egress.port() });
             let placeholder = secrets.issue_for_command("HTTPS_PROXY", egress.url(port))?;
             for name in PROXIES {
                 both(name, |name| put(name, placeholder.clone()));
@@ -172,6 +183,10 @@ impl Reach {
                 at += 1;
                 at > ours || !is_proxy(&it.name)
             });
+            return Ok((spec, back));
+        }
+        if port == Some(WITHOUT) {
+            back.retain(|it| !self.proxies.contains(&it.port));
             return Ok((spec, back));
         }
         for (name, value) in &self.forwarded {
@@ -198,6 +213,7 @@ impl Reach {
                 Some(port) => {
                     if !self.back.iter().any(|it| it.port == port) {
                         self.back.push(Back { port, to: port });
+                        self.proxies.insert(port);
                     }
                     seen_there(&whole).unwrap_or(whole)
                 }
@@ -353,6 +369,18 @@ mod tests {
     }
 
     #[test]
+    fn a_command_does_without_a_proxy_whose_port_somebody_has_there() {
+        let mut reach = full(&[("HTTPS_PROXY", "http://127.0.0.1:3128")]);
+        let model = Back { port: 8080, to: 8080 };
+        reach.back.insert(0, model);
+        let conflict = |port: u16| Error::new(code::CONFLICT, "ssh.exec", "m").subject(format!("127.0.0.1:{port}"));
+        assert_eq!(reach.tries().expect("ports"), [None, Some(WITHOUT)]);
+        assert!(reach.is_taken(None, &conflict(3128)) && !reach.is_taken(None, &conflict(8080)));
+        let (on, back) = reach.on(Some(WITHOUT), &spec(&[("A", "b")]), Some(&Broker::default())).expect("a command");
+        assert_eq!((names(&on), back), (vec!["A"], vec![model]));
+    }
+
+    #[test]
     fn a_proxy_that_the_command_names_itself_stays_on_a_full_network() {
         let reach = full(&[("HTTPS_PROXY", "http://a:1"), ("HTTP_PROXY", "http://a:1")]);
         let secrets = Broker::default();
@@ -383,7 +411,7 @@ mod tests {
             "no_proxy",
         ];
         assert_eq!(names(&on), [&["A"][..], &ours].concat());
-        assert_eq!(back, [model, Back { port: 4567, to }]);
+        assert_eq!(back, [Back { port: 4567, to }, model]);
         assert!(!format!("{on:?}").contains("pcoder:"), "{on:?}");
         let tries = reach.tries().expect("ports");
         assert_eq!((tries.len(), tries[0]), (TRIES, Some(to)));

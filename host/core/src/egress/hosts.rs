@@ -27,7 +27,18 @@ pub(super) struct Place {
 impl Place {
     /// A host as a request names it. A name may end with a dot, which says that it is a whole one.
     pub(super) fn new(host: &str, port: u16) -> Option<Self> {
-        Host::parse(host.strip_suffix('.').unwrap_or(host)).ok().map(|host| Self { host, port })
+        named(host).map(|host| Self { host, port })
+    }
+}
+
+/// A host by its name or its number. A URL's may have characters in its name that mean something to a shell: what a machine
+/// asks for is shown in a command that somebody may copy.
+fn named(text: &str) -> Option<Host<String>> {
+    let host = Host::parse(text.strip_suffix('.').unwrap_or(text)).ok()?;
+    let is_plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'.' | b'-' | b'_');
+    match &host {
+        Host::Domain(name) if name.starts_with('-') || !name.bytes().all(is_plain) => None,
+        _ => Some(host),
     }
 }
 
@@ -65,7 +76,7 @@ impl HostPattern {
         if host.is_empty() || host.contains(['*', '/', '@']) {
             return Err(wrong());
         }
-        let host = Host::parse(host.strip_suffix('.').unwrap_or(host)).map_err(|_| wrong())?;
+        let host = named(host).ok_or_else(wrong)?;
         if below && !matches!(host, Host::Domain(_)) {
             return Err(wrong());
         }
@@ -168,6 +179,16 @@ mod tests {
 
     fn holds(pattern: &str, host: &str, port: u16) -> bool {
         HostPattern::new(pattern).expect(pattern).holds(&Place::new(host, port).expect(host))
+    }
+
+    #[test]
+    fn what_a_shell_would_obey_is_no_host() {
+        for name in ["a;reboot", "$(reboot)", "a&b", "a'b", "*.com", "-rf", "a`b`", "a,b", "a b", "a\nb"] {
+            assert_eq!(Place::new(name, 443), None, "{name}");
+        }
+        assert!(HostPattern::new("$(reboot).test").is_err());
+        let place = Place::new("A_b-1.Example.", 443).expect("a host");
+        assert_eq!(place.to_string(), "a_b-1.example");
     }
 
     #[test]

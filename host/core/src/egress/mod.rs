@@ -53,7 +53,10 @@ impl Rules {
     fn allowing(&self, host: &str) -> String {
         let mut all: Vec<String> = self.setting.0.iter().map(HostPattern::to_string).collect();
         all.push(host.to_owned());
-        format!("`pcoder config set network-allow {}`", all.join(","))
+        let all = all.join(",");
+        // Stars and brackets are patterns to a shell. Nothing else in it needs quoting.
+        let quote = if all.contains(['*', '[']) { "\"" } else { "" };
+        format!("`pcoder config set network-allow {quote}{all}{quote}`")
     }
 }
 
