@@ -58,10 +58,12 @@ fn a_shell_on_a_machine_is_one_in_the_users_terminal() {
         terminal.press("tty; stty size\r");
         terminal.wait_for_text("/dev/pts/");
         terminal.wait_for_text(&format!("{ROWS} {COLUMNS}"));
-        // It ends what runs there, and nothing here.
-        terminal.press("printf 'star%s\\n' ted; sleep 600\r");
+        // It ends what runs there, which says when it is what the terminal belongs to; and nothing here.
+        terminal
+            .press("sh -c 'trap \"exit 7\" INT; printf \"star%s\\n\" ted; while :; do sleep 1; done'; echo ended $?\r");
         terminal.wait_for_text("started");
         terminal.press("\x03");
+        terminal.wait_for_text("ended 7");
         terminal.press("exit 3\r");
         assert_eq!(terminal.finish(), 3, "the shell's exit code");
         assert_eq!(terminal.settings(), terminal.before);
