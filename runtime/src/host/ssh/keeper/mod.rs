@@ -43,7 +43,7 @@ pub(super) const USER: &str = "pcoder";
 /// How keepers are started, and where their sockets are.
 #[derive(Clone, Debug)]
 pub struct SshKeepers {
-    /// The program that does nothing but call [`keep_ssh`](crate::keep_ssh).
+    /// The program that does nothing but call [`keep_ssh`].
     pub program: PathBuf,
     /// Its arguments for that.
     pub args: Vec<OsString>,
