@@ -5,6 +5,7 @@ use std::io::Read as _;
 use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
+use crate::listing::{self, Seen};
 use crate::path::TreePath;
 use crate::remote::quoted;
 use crate::report::{Reason, Side};
@@ -22,26 +23,39 @@ pub(crate) struct Description {
     /// Whether the instance has gzip.
     pub(crate) gzip: bool,
     pub(crate) tree: Tree,
+    /// What is to be remembered of it; nothing where the instance cannot tell quickly.
+    pub(crate) seen: Option<Seen>,
 }
 
-/// The script that describes a folder.
-pub(crate) fn script(root: &str, rules: &Rules, limit: u64) -> String {
+/// The script that describes a folder. Where something was seen of it, only files are read that may have changed since.
+pub(crate) fn script(root: &str, rules: &Rules, limit: u64, seen: Option<&Seen>) -> String {
     let (find, shell) = rules.for_the_instance();
     let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
+    let expected = seen.and_then(Seen::digest).map(|it| it.to_string()).unwrap_or_default();
+    let since = seen.map(Seen::since).unwrap_or_default();
     set("root", root)
         + &set("limit", &limit.to_string())
+        + &set("expected", &expected)
+        + &set("since", &since)
+        + &lister(&find)
         + &set("sums", include_str!("scripts/sums.sh"))
         + &set("batch", &include_str!("scripts/batch.sh").replace("@IGNORED@", &shell))
         + &include_str!("scripts/describe.sh").replace("@FIND@", &find)
 }
 
-/// What the script wrote.
+/// The part of a script that lists a folder quickly.
+pub(crate) fn lister(find: &str) -> String {
+    include_str!("scripts/list.sh").replace("@FIND@", find)
+}
+
+/// What the script wrote, when it was told what was seen before. None where it said too little, and has to be told that
+/// nothing was.
 ///
 /// # Errors
 /// `Tools`, `TooMany`, `Garbled`.
-pub(crate) fn parse(output: &[u8], rules: &Rules, limit: u64) -> Result<Description> {
+pub(crate) fn parse(output: &[u8], rules: &Rules, limit: u64, before: Option<&Seen>) -> Result<Option<Description>> {
     let mut text = Vec::new();
-    let most = limit.saturating_mul(ENTRY_MOST).saturating_add(1 << 20);
+    let most = limit.saturating_mul(2 * ENTRY_MOST).saturating_add(1 << 20);
     if output.starts_with(&[0x1f, 0x8b]) {
         let read = MultiGzDecoder::new(output).take(most).read_to_end(&mut text);
         read.map_err(|error| Error::garbled(format!("its description cannot be unpacked: {error}")))?;
@@ -64,13 +78,45 @@ pub(crate) fn parse(output: &[u8], rules: &Rules, limit: u64) -> Result<Descript
             let found = words.next().and_then(|it| it.parse().ok()).unwrap_or(limit);
             Err(Error::TooMany { side: Side::Instance, found, limit })
         }
-        "absent" => Ok(Description { gzip: words.next().as_deref() == Some("yes"), ..Description::default() }),
+        "absent" => Ok(Some(Description { gzip: words.next().as_deref() == Some("yes"), ..Description::default() })),
         "folder" => {
             let gzip = words.next().as_deref() == Some("yes");
-            Ok(Description { present: true, gzip, tree: input.tree(rules)? })
+            let tree = finished(input.tree()?, rules);
+            Ok(Some(Description { present: true, gzip, tree, seen: None }))
+        }
+        "same" => {
+            let seen = before.ok_or_else(|| Error::garbled("it found the same as before, and there is no before"))?;
+            let (tree, _) = seen.tree(&Tree::default())?;
+            let (tree, gzip) = (finished(tree, rules), words.next().as_deref() == Some("yes"));
+            Ok(Some(Description { present: true, gzip, tree, seen: Some(seen.clone()) }))
+        }
+        "listed" => {
+            let gzip = words.next().as_deref() == Some("yes");
+            let at = words.next().and_then(|it| listing::time(it.as_bytes()));
+            let at = at.ok_or_else(|| Error::garbled("its description has no time"))?;
+            let (listing, rest) = listing::split(input.rest)?;
+            input.rest = rest;
+            let read = input.tree()?;
+            let seen = Seen::new(listing.to_vec(), at, &listing::read(&read), before, limit)?;
+            let tree = if before.is_some() {
+                let (tree, unread) = seen.tree(&read)?;
+                if unread {
+                    return Ok(None);
+                }
+                tree
+            } else {
+                read
+            };
+            Ok(Some(Description { present: true, gzip, tree: finished(tree, rules), seen: Some(seen) }))
         }
         _ => Err(Error::garbled("its description begins with something unknown")),
     }
+}
+
+fn finished(mut tree: Tree, rules: &Rules) -> Tree {
+    tree.settle();
+    ignore(&mut tree, rules);
+    tree
 }
 
 struct Input<'a> {
@@ -90,7 +136,7 @@ impl<'a> Input<'a> {
         self.until(b'\n')
     }
 
-    fn tree(&mut self, rules: &Rules) -> Result<Tree> {
+    fn tree(&mut self) -> Result<Tree> {
         let mut tree = Tree::default();
         loop {
             let line = self.line()?;
@@ -100,8 +146,7 @@ impl<'a> Input<'a> {
                     // Find fails where a folder cannot be read, and then that folder is known. Else something vanished
                     // while it was listed, and what is missing may be somewhere else.
                     let failed = codes.split(|it| *it == b' ').any(|it| !matches!(it, b"" | b"0"));
-                    let explained = tree.unknown.values().any(|it| matches!(it, Reason::Unreadable(_)));
-                    tree.incomplete = failed && !explained;
+                    tree.incomplete = failed && !tree.is_explained();
                     break;
                 }
                 _ => return Err(Error::garbled("its description has an unknown part")),
@@ -110,8 +155,6 @@ impl<'a> Input<'a> {
         if !self.rest.is_empty() {
             return Err(Error::garbled("its description goes on after its end"));
         }
-        tree.settle();
-        ignore(&mut tree, rules);
         Ok(tree)
     }
 
@@ -245,7 +288,8 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Description> {
-        parse(text.as_bytes(), &Rules::new(true, &[]).expect("no patterns"), 100)
+        let parsed = parse(text.as_bytes(), &Rules::new(true, &[]).expect("no patterns"), 100, None)?;
+        Ok(parsed.expect("with nothing seen before, it is all"))
     }
 
     const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -275,6 +319,9 @@ mod tests {
             String::new(),
             "bash: not found\n".to_owned(),
             "pcoder-sync 2 folder yes\nE 0 0\n".to_owned(),
+            "pcoder-sync 1 same\n".to_owned(),
+            "pcoder-sync 1 listed yes now\nE 0\0E 0 0\n".to_owned(),
+            "pcoder-sync 1 listed yes 1.5\nE 0\0".to_owned(),
             batch("./a"),
             batch("./a") + "E 0 0\nmore",
             batch("a") + "E 0 0\n",

@@ -18,6 +18,7 @@ mod error;
 #[cfg(test)]
 mod error_tests;
 mod fetch;
+mod listing;
 mod local;
 mod pack;
 mod path;

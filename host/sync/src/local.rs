@@ -25,7 +25,7 @@ const IGNORE_FILE_MOST: u64 = 1 << 20;
 pub(crate) struct Scan {
     pub(crate) tree: Tree,
     pub(crate) rules: Rules,
-    /// With the base that it was given.
+    /// With the base that it was given, and what was seen of the instance.
     pub(crate) memory: Memory,
     /// Whether a file was read that looked as it did when it was read before.
     pub(crate) read_again: bool,
@@ -163,7 +163,7 @@ pub(crate) fn scan(root: &Dir, path: &Path, rules: Rules, memory: Memory, limit:
         walk.folder(folder.as_ref())?;
     }
     let Walk { mut scan, old, .. } = walk;
-    scan.memory.base = old.base;
+    (scan.memory.base, scan.memory.instance) = (old.base, old.instance);
     Ok(scan)
 }
 

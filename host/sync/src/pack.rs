@@ -9,7 +9,9 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::describe::Description;
 use crate::error::{Error, Result};
+use crate::listing;
 use crate::local;
 use crate::path::{RESERVED, TreePath};
 use crate::plan::{Plan, Step};
@@ -68,7 +70,15 @@ struct Lists {
 ///
 /// # Errors
 /// `Broken`. A file that cannot be read is left out, and said.
-pub(crate) fn pack(root: &Dir, plan: &Plan, instance: &Tree, gzip: bool, to: &str, tick: Tick<'_>) -> Result<Packed> {
+pub(crate) fn pack(
+    root: &Dir,
+    plan: &Plan,
+    description: &Description,
+    to: &str,
+    lister: Option<&str>,
+    tick: Tick<'_>,
+) -> Result<Packed> {
+    let (gzip, instance) = (description.gzip, &description.tree);
     let sink = if gzip { Sink::Gzip(Box::new(GzEncoder::new(Vec::new(), LEVEL))) } else { Sink::Plain(Vec::new()) };
     let mut packer = Packer {
         root,
@@ -83,7 +93,7 @@ pub(crate) fn pack(root: &Dir, plan: &Plan, instance: &Tree, gzip: bool, to: &st
         done: 0,
     };
     packer.all(plan).map_err(broken)?;
-    let script = packer.script(gzip, to);
+    let script = packer.script(gzip, to, lister);
     let bytes = packer.builder.into_inner().and_then(Sink::finish).map_err(broken)?;
     let deleted = plan.steps.iter().filter(|(_, it)| **it == Step::Delete).map(|(path, _)| path.clone()).collect();
     Ok(Packed { bytes, script, sent: packer.sent, deleted, skipped: packer.skipped })
@@ -393,7 +403,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn script(&self, gzip: bool, root: &str) -> String {
+    fn script(&self, gzip: bool, root: &str, lister: Option<&str>) -> String {
         let sums: String = self.lists.old.iter().map(|(_, sum)| format!("{sum}\n")).collect();
         let links = joined(self.lists.links.iter().map(|(_, target)| target.clone()));
         let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
@@ -402,6 +412,7 @@ impl Packer<'_> {
             + &set("sums", include_str!("scripts/sums.sh"))
             + &set("old", &Sum::of(sums.as_bytes()).to_string())
             + &set("links", &Sum::of(&links).to_string())
+            + &lister.map_or_else(|| set("listed", ""), |it| set("listed", "yes") + it)
             + include_str!("scripts/apply.sh")
     }
 }
@@ -457,6 +468,8 @@ pub(crate) struct Outcome {
     pub(crate) no_mode: BTreeSet<TreePath>,
     /// What is still in the staging folder, with folders that only held what was moved.
     pub(crate) not_moved: BTreeSet<TreePath>,
+    /// What is in the folder by now, and when that was, by the instance's clock; where it can tell quickly.
+    pub(crate) listed: Option<((i64, i64), Vec<u8>)>,
 }
 
 impl Outcome {
@@ -464,26 +477,30 @@ impl Outcome {
     /// `Garbled`.
     pub(crate) fn parse(output: &[u8]) -> Result<Self> {
         let mut outcome = Self::default();
-        let mut section = 0;
-        for item in output.strip_suffix(b"\0").unwrap_or_default().split(|it| *it == 0) {
-            let ends = [&b"D"[..], b"M", b"E"];
-            if ends.get(section).is_some_and(|it| *it == item) {
-                section += 1;
-                continue;
-            }
-            let list = match section {
-                0 => &mut outcome.not_deleted,
-                1 => &mut outcome.no_mode,
-                2 => &mut outcome.not_moved,
-                _ => break,
-            };
-            let path = item.strip_prefix(if section == 2 { b"t/" } else { b"./" });
-            match path.and_then(TreePath::new) {
-                Some(path) => _ = list.insert(path),
-                None if section == 2 && item == b"t" => {}
-                None => return Err(Error::garbled("a script's answer names something unknown")),
+        let mut rest = output;
+        let mut item = || {
+            let at = rest.iter().position(|it| *it == 0)?;
+            let (item, after) = rest.split_at(at);
+            rest = &after[1..];
+            Some(item)
+        };
+        let lists = [&mut outcome.not_deleted, &mut outcome.no_mode, &mut outcome.not_moved];
+        for ((list, end), folder) in lists.into_iter().zip([b"D", b"M", b"E"]).zip([b"./", b"./", b"t/"]) {
+            loop {
+                let item = item().ok_or_else(|| Error::garbled("a script's answer is not complete"))?;
+                match item.strip_prefix(folder).and_then(TreePath::new) {
+                    Some(path) => _ = list.insert(path),
+                    None if item == end => break,
+                    None if end == b"E" && item == b"t" => {}
+                    None => return Err(Error::garbled("a script's answer names something unknown")),
+                }
             }
         }
-        if section == 3 { Ok(outcome) } else { Err(Error::garbled("a script's answer is not complete")) }
+        let time = item().and_then(|it| listing::time(it.strip_prefix(b"L")?));
+        if let Some(time) = time {
+            // Everything is done by now; without it the next sync takes longer.
+            outcome.listed = listing::unpacked(rest).ok().map(|listing| (time, listing));
+        }
+        Ok(outcome)
     }
 }

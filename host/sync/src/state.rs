@@ -8,15 +8,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::listing::Seen;
 use crate::path::TreePath;
 use crate::tree::{Base, Sum};
 
 const MAGIC: &[u8] = b"pcoder-sync\0";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SUM_LENGTH: usize = 32;
 
 /// How long a change may stay unseen because the file system's clock is coarse, in seconds: FAT has two.
-const COARSE: i64 = 2;
+pub(crate) const COARSE: i64 = 2;
 
 /// A lock that was given back may be held on for a moment by a process that was just started and has not yet closed
 /// what it inherited.
@@ -46,14 +47,35 @@ pub(crate) struct Memory {
     pub(crate) files: BTreeMap<TreePath, Known>,
     /// When the scan began that found `files`, in seconds since 1970.
     pub(crate) scanned: i64,
+    /// What was last seen of the instance, where it can tell quickly.
+    pub(crate) instance: Option<Seen>,
+}
+
+/// What version 1 remembered.
+#[derive(Deserialize)]
+struct First {
+    base: Base,
+    files: BTreeMap<TreePath, Known>,
+    scanned: i64,
+}
+
+impl From<First> for Memory {
+    fn from(First { base, files, scanned }: First) -> Self {
+        Self { base, files, scanned, instance: None }
+    }
+}
+
+/// Whether a file changed at this time, in seconds and nanoseconds, has another time when it changes after `now`, in
+/// seconds. Else it was changed so shortly before that a later change may look the same, which git calls racy.
+pub(crate) fn settled(time: (i64, i64), now: i64) -> bool {
+    time.0.saturating_add(COARSE) < now
 }
 
 impl Memory {
-    /// The content of a file that looks as it did at the last scan. None when it was changed so shortly before that scan
-    /// that a later change may look the same, which git calls racy.
+    /// The content of a file that looks as it did at the last scan. None when a later change may look the same.
     pub(crate) fn content(&self, path: &TreePath, stamp: &Stamp) -> Option<Sum> {
         let known = self.files.get(path)?;
-        let settled = |time: (i64, i64)| time.0.saturating_add(COARSE) < self.scanned;
+        let settled = |time| settled(time, self.scanned);
         (known.stamp == *stamp && settled(stamp.mtime) && settled(stamp.ctime)).then_some(known.sum)
     }
 
@@ -75,7 +97,12 @@ impl Memory {
         if Sum::of(content) != Sum(*sum) {
             return Ok(damaged(path));
         }
-        Ok(postcard::from_bytes(content).ok().or_else(|| damaged(path)))
+        let memory = if *version == 1 {
+            postcard::from_bytes::<First>(content).map(Self::from)
+        } else {
+            postcard::from_bytes(content)
+        };
+        Ok(memory.ok().or_else(|| damaged(path)))
     }
 
     /// # Errors
@@ -119,6 +146,7 @@ mod tests {
             base: [(path.clone(), Entry { kind, mode: 0o640, mtime: -1 })].into(),
             files: [(path, Known { stamp, sum: Sum::of(b"x") })].into(),
             scanned: 104,
+            instance: None,
         }
     }
 
@@ -129,6 +157,17 @@ mod tests {
         assert_eq!(Memory::load(&path).expect("nothing there"), None);
         memory().save(&path).expect("written");
         assert_eq!(Memory::load(&path).expect("read"), Some(memory()));
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state");
+        let memory = memory();
+        let content = postcard::to_stdvec(&(&memory.base, &memory.files, memory.scanned)).expect("bytes");
+        let bytes = [MAGIC, &[1], content.as_slice(), &Sum::of(&content).0].concat();
+        std::fs::write(&path, bytes).expect("written");
+        assert_eq!(Memory::load(&path).expect("read"), Some(memory));
     }
 
     #[test]
@@ -149,7 +188,7 @@ mod tests {
         let mut bytes = whole;
         bytes[version] = VERSION + 1;
         std::fs::write(&path, &bytes).expect("written");
-        assert!(matches!(Memory::load(&path), Err(Error::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(Memory::load(&path), Err(Error::Newer { found: 3, known: 2, .. })));
     }
 
     #[test]

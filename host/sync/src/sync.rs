@@ -11,6 +11,7 @@ use cap_std::fs::Dir;
 use crate::describe::{self, Description};
 use crate::error::{At as _, Error, Result};
 use crate::fetch::{self, Staging, Wanted};
+use crate::listing::{self, Read, Seen};
 use crate::local::{self, Scan};
 use crate::pack::{self, Outcome, Packed, Sent};
 use crate::path::{RESERVED, TreePath, os_name};
@@ -133,7 +134,7 @@ impl Sync {
         let root = Arc::new(root);
         let mut pushed = Pushed::default();
         for attempt in 0..=ATTEMPTS {
-            let description = Arc::new(self.describe(remote, &scan.rules).await?);
+            let description = Arc::new(self.describe(remote, &mut scan).await?);
             pushed.without_base |= self.distrust(&mut scan, loaded.is_none(), &description);
             let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Push);
             // A push that was interrupted at its very end left nothing to do but that.
@@ -148,11 +149,14 @@ impl Sync {
                 return Err(Error::Changing);
             }
             let plan = Arc::new(plan);
-            let packed = self.pack(&root, &plan, &description).await?;
+            let lister = self.lister(remote, &scan, &description);
+            let packed = self.pack(&root, &plan, &description, lister).await?;
             pushed.sent = pushed.sent.saturating_add(packed.bytes.len() as u64);
             let ran = remote.run(&packed.script, packed.bytes).await.map_err(Error::Unreachable)?;
             if ran.code == CHANGED {
                 tracing::debug!(attempt, "the instance's files changed; looking again");
+                // At everything: what was seen was not so.
+                scan.memory.instance = None;
                 continue;
             }
             let ran = succeeded(ran, "write files")?;
@@ -161,6 +165,10 @@ impl Sync {
             self.settle(&mut scan, &plan);
             let outcome = Outcome::parse(&ran.stdout)?;
             let sent = Packed { bytes: Vec::new(), script: String::new(), ..packed };
+            // What it was known by before is good for what it is not known by now.
+            if let Some(seen) = seen_after(&sent, &outcome, scan.memory.instance.as_ref(), self.max_files) {
+                scan.memory.instance = Some(seen);
+            }
             record_push(sent, &outcome, &ran, &mut scan.memory, &mut pushed);
             break;
         }
@@ -178,7 +186,7 @@ impl Sync {
     /// Any [`Error`]. What was done until then is whole, and the next pull goes on from there.
     pub async fn pull(&self, remote: &dyn Remote) -> Result<Pulled> {
         let Start { root, mut scan, loaded, lock } = self.start().await?;
-        let description = self.describe(remote, &scan.rules).await?;
+        let description = self.describe(remote, &mut scan).await?;
         let mut pulled =
             Pulled { without_base: self.distrust(&mut scan, loaded.is_none(), &description), ..Pulled::default() };
         let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Pull);
@@ -248,19 +256,37 @@ impl Sync {
         .await
     }
 
-    async fn describe(&self, remote: &dyn Remote, rules: &Rules) -> Result<Description> {
-        let script = describe::script(&self.remote, rules, self.max_files);
-        let ran = remote.run(&script, Vec::new()).await.map_err(Error::Unreachable)?;
+    /// What the instance has. It is remembered, so that next time only files are read that may have changed.
+    async fn describe(&self, remote: &dyn Remote, scan: &mut Scan) -> Result<Description> {
         let limit = remote.output_limit();
-        if ran.stdout.len() as u64 >= limit {
-            return Err(Error::OutputLimit { limit });
+        let mut before = scan.memory.instance.take();
+        loop {
+            let script = describe::script(&self.remote, &scan.rules, self.max_files, before.as_ref());
+            let ran = remote.run(&script, Vec::new()).await.map_err(Error::Unreachable)?;
+            if ran.stdout.len() as u64 >= limit {
+                return Err(Error::OutputLimit { limit });
+            }
+            let ran = succeeded(ran, "list the folder")?;
+            match describe::parse(&ran.stdout, &scan.rules, self.max_files, before.as_ref())? {
+                Some(mut description) => {
+                    scan.memory.instance = description.seen.take();
+                    if cfg!(windows) {
+                        leave_out_for_windows(&mut description.tree);
+                    }
+                    return Ok(description);
+                }
+                None if before.take().is_some() => {
+                    tracing::debug!("files changed that look older than what was seen; all are read");
+                }
+                None => return Err(Error::garbled("its description does not say what is in its files")),
+            }
         }
-        let ran = succeeded(ran, "list the folder")?;
-        let mut description = describe::parse(&ran.stdout, rules, self.max_files)?;
-        if cfg!(windows) {
-            leave_out_for_windows(&mut description.tree);
-        }
-        Ok(description)
+    }
+
+    /// What makes the script of a push list the folder when all is done; nothing where that might be more than it can say.
+    fn lister(&self, remote: &dyn Remote, scan: &Scan, description: &Description) -> Option<String> {
+        let most = listing::at_most(&scan.tree).saturating_add(listing::at_most(&description.tree));
+        (most < remote.output_limit() / 2).then(|| describe::lister(&scan.rules.for_the_instance().0))
     }
 
     /// Forgets the base where it cannot be of these two folders: an instance that was made anew has nothing, and that
@@ -285,14 +311,20 @@ impl Sync {
         }
     }
 
-    async fn pack(&self, root: &Arc<Dir>, plan: &Arc<Plan>, description: &Arc<Description>) -> Result<Packed> {
+    async fn pack(
+        &self,
+        root: &Arc<Dir>,
+        plan: &Arc<Plan>,
+        description: &Arc<Description>,
+        lister: Option<String>,
+    ) -> Result<Packed> {
         let (root, plan, description) = (Arc::clone(root), Arc::clone(plan), Arc::clone(description));
         let (notice, to) = (Arc::clone(&self.notice), self.remote.clone());
         blocking(move || {
             let size = |step: &Step| if let Step::Write(entry) = step { entry.size() } else { 0 };
             let total = plan.steps.values().map(size).sum();
             let tick = move |done| notice(Progress { stage: Stage::Packing, done, total });
-            pack::pack(&root, &plan, &description.tree, description.gzip, &to, &tick)
+            pack::pack(&root, &plan, &description, &to, lister.as_deref(), &tick)
         })
         .await
     }
@@ -355,7 +387,10 @@ impl Sync {
     async fn save(&self, scan: Scan, loaded: Option<&Memory>) -> Result<()> {
         let same = loaded.is_some_and(|it| {
             // With the same files a later time of the scan says nothing new, unless a file was read for want of it.
-            it.base == scan.memory.base && it.files == scan.memory.files && !scan.read_again
+            it.base == scan.memory.base
+                && it.files == scan.memory.files
+                && it.instance == scan.memory.instance
+                && !scan.read_again
         });
         if same {
             return Ok(());
@@ -406,6 +441,21 @@ fn wanted(plan: &Plan, host: &Tree, instance: &Tree) -> Vec<Wanted> {
         }
     }
     wanted
+}
+
+/// What is known of the instance's files after a push. A file that came has the time that it came with for as long as
+/// nobody writes to it.
+fn seen_after(packed: &Packed, outcome: &Outcome, before: Option<&Seen>, limit: u64) -> Option<Seen> {
+    let (at, listing) = outcome.listed.as_ref()?;
+    let written = |(path, Sent { entry, moved }): (&TreePath, &Sent)| match entry.kind {
+        Kind::File { size, sum } if *moved && !outcome.not_moved.contains(path) => {
+            Some((path.clone(), Read { size, sum, written: Some(entry.mtime) }))
+        }
+        _ => None,
+    };
+    let read = packed.sent.iter().filter_map(written).collect();
+    let seen = Seen::new(listing.clone(), *at, &read, before, limit);
+    seen.inspect_err(|error| tracing::debug!(%error, "what is there after a push is not known")).ok()
 }
 
 fn record_push(packed: Packed, outcome: &Outcome, ran: &Ran, memory: &mut Memory, pushed: &mut Pushed) {

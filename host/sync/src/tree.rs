@@ -119,6 +119,11 @@ impl Tree {
         if self.incomplete && base.is_some() { State::Unknown } else { State::Absent }
     }
 
+    /// Whether the reason is known why something is missing that may be there.
+    pub(crate) fn is_explained(&self) -> bool {
+        self.unknown.values().any(|it| matches!(it, Reason::Unreadable(_)))
+    }
+
     /// Takes out what is at a path and inside of it, and says why.
     pub(crate) fn forget(&mut self, path: &TreePath, reason: Reason) {
         remove(&mut self.entries, path);

@@ -1,7 +1,8 @@
 # Takes an archive from standard input and puts what is in it in its place. Set before: root, z, sums, and old and links,
-# the digests of what is expected to be replaced. In the archive, `t` holds what comes, and `c` what is to be done.
-# Everything up to the first change can be repeated; from there on each step leaves files that are whole, and a later
-# push finds what is missing. Exit code 75: something changed since it was described, and nothing was done.
+# the digests of what is expected to be replaced; listed, when `quick` is to say what is there in the end. In the
+# archive, `t` holds what comes, and `c` what is to be done. Everything up to the first change can be repeated; from there
+# on each step leaves files that are whole, and a later push finds what is missing. Exit code 75: something changed since
+# it was described, and nothing was done.
 LC_ALL=C
 EXTRACT_UNSAFE_SYMLINKS=1 # busybox makes no links that lead out without it
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
@@ -12,7 +13,15 @@ mkdir -p -- "$root" && cd -- "$root" || exit 1
 rm -rf $s || exit 1
 trap 'rm -rf $s' 0
 trap 'exit 1' 1 2 13 15
-mkdir $s && chmod 700 $s && tar "-xpo${z}f" - -C $s || exit 1
+mkdir $s && chmod 700 $s || exit 1
+# GNU tar reads in pieces of 10 KiB unless it is told; a pipe holds 64.
+TAR_OPTIONS='--blocking-factor=128'
+export TAR_OPTIONS
+if [ -n "$z" ]; then
+  { gzip -dc || : >$s/torn; } | tar -xpof - -C $s
+else
+  tar -xpof - -C $s
+fi && [ ! -e $s/torn ] || exit 1
 
 each() {
   [ ! -s "$s/c/$1" ] || xargs -0 -n 400 sh -c "$2" sh <"$s/c/$1"
@@ -46,3 +55,14 @@ printf 'M\0'
 # What was moved is no longer here.
 (cd $s && find t -print0)
 printf 'E\0'
+if [ -n "$listed" ]; then
+  now=$(date +%s.%N 2>/dev/null)
+  case $(stat -f -c %T . 2>/dev/null) in ext* | xfs | btrfs | overlayfs) ;; *) now= ;; esac
+  case $now$(find --version 2>/dev/null) in
+    [0-9]*GNU*)
+      rm -rf $s
+      printf 'L%s\0' "$now"
+      if [ -n "$z" ]; then quick | gzip -c; else quick; fi
+      ;;
+  esac
+fi

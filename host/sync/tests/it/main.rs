@@ -13,3 +13,4 @@ mod machine;
 mod meanwhile;
 mod permissions;
 mod two_trees;
+mod unchanged;
