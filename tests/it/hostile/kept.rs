@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pcoder_runtime::call::{CallContext, Called};
 use pcoder_runtime::contract::{Command, CommandSpec, ExitStatus};
@@ -156,6 +157,33 @@ async fn a_command_over_a_kept_connection_is_one_like_any_other() {
         assert!(out.starts_with(&bytes) && out.len() == bytes.len() + 3_000_000, "{} bytes came", out.len());
         assert_eq!((err.as_str(), kept.server.connections()), ("done\n", connections));
     }
+}
+
+/// How long a shell waits, in the keeper.
+const WAITS: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_shell_waits_for_the_next_command_and_not_for_long() {
+    let kept = Kept::new();
+    // For how long there has been the process that ran this.
+    let age = async || {
+        let said = kept.says("read -r now _ </proc/uptime; read -r stat </proc/$$/stat; echo $now $stat").await;
+        let number = |index: usize| said.split(' ').nth(index).and_then(|it| it.parse::<f64>().ok()).expect("a number");
+        // The 22nd field of `stat` is when it started (`proc_pid_stat(5)`).
+        number(0) - number(22) / rustix::param::clock_ticks_per_second() as f64
+    };
+    age().await;
+    // It grows older meanwhile, which is what is seen.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let waited = age().await;
+    assert!(waited > 2.0, "{waited}");
+    tokio::time::sleep(WAITS + Duration::from_millis(500)).await;
+    let waited = age().await;
+    assert!(waited < 5.0, "{waited}");
+    // It reads one line.
+    assert_eq!(kept.says("echo a\necho b").await, "a\nb\n");
+    assert_eq!(kept.says("printf '%s\\n' 'it'\\''s  \\ $x'; cat").await, "it's  \\ $x\n");
+    assert_eq!(kept.server.connections(), 1);
 }
 
 #[tokio::test]

@@ -87,6 +87,8 @@ pub(super) struct Connection {
     pub(super) files: OnceCell<SftpSession>,
     /// What the other side may open.
     pub(super) ways: Ways,
+    /// Cancelled when it is not there any more.
+    pub(super) ended: CancellationToken,
 }
 
 /// Whose connection it may be.
@@ -122,7 +124,9 @@ pub(super) async fn connect(
         drop(permit.finish::<()>(0, Err(Error::new(code::UNAVAILABLE, OPERATION, "nobody keeps a connection"))));
     }
     let stream = dial(gate, None, url, CONNECT).await?;
-    open(stream, key, known, false, endpoint, url, &user, credential).await
+    let login = Login { host: &endpoint.host, port: endpoint.port, url, user: &user, credential, is_own_socket: false };
+    let (connection, cut) = open(stream, key, known, login).await?;
+    Ok(Connected { endpoint: endpoint.clone(), is_kept: false, connection: Arc::new(connection), _cut: cut })
 }
 
 /// The machine that this leads to, where it is on this host and a private key opens it.
@@ -147,19 +151,44 @@ async fn kept(
     url: &Url,
 ) -> Option<Connected> {
     let (stream, proof) = keepers.reach(processes, machine).await?;
-    let key = Some(proof.host_key());
-    open(stream, key, None, true, endpoint, url, keeper::USER, proof.password).await.ok()
+    let login = Login {
+        host: &endpoint.host,
+        port: endpoint.port,
+        url,
+        user: keeper::USER,
+        credential: proof.password.clone(),
+        is_own_socket: true,
+    };
+    let (connection, cut) = open(stream, Some(proof.host_key()), None, login).await.ok()?;
+    Some(Connected { endpoint: endpoint.clone(), is_kept: true, connection: Arc::new(connection), _cut: cut })
+}
+
+/// What both ends of a socket agree on that this host's other users cannot reach: nothing need be encrypted there, and
+/// what a command says is much. On Windows anybody may be between them.
+pub(super) fn within_this_host() -> Preferred {
+    let all = Preferred::default();
+    if cfg!(windows) {
+        return all;
+    }
+    let first = std::iter::once(russh::cipher::NONE);
+    let mac = std::iter::once(russh::mac::NONE);
+    Preferred {
+        cipher: first.chain(all.cipher.iter().copied()).collect(),
+        mac: mac.chain(all.mac.iter().copied()).collect(),
+        ..all
+    }
 }
 
 /// What every client agrees on with the other side, whose key is of one of these kinds. What never leaves this host need not
 /// be safe from computers that nobody has yet, and the processor of a machine here may be emulated.
-pub(super) fn config(kinds: Vec<Algorithm>, host: &str) -> Arc<client::Config> {
+fn config(kinds: Vec<Algorithm>, host: &str, is_own_socket: bool) -> Arc<client::Config> {
     let mut kex = Preferred::DEFAULT.kex.into_owned();
     if host == HERE {
         kex.sort_by_key(|it| *it != russh::kex::CURVE25519);
     }
+    let own = if is_own_socket { within_this_host() } else { Preferred::default() };
     Arc::new(client::Config {
-        preferred: Preferred { key: Cow::Owned(kinds), kex: Cow::Owned(kex), ..Preferred::default() },
+        preferred: Preferred { key: Cow::Owned(kinds), kex: Cow::Owned(kex), ..own },
         keepalive_interval: Some(QUIET),
         keepalive_max: QUESTIONS,
         window_size: WINDOW,
@@ -168,18 +197,26 @@ pub(super) fn config(kinds: Vec<Algorithm>, host: &str) -> Arc<client::Config> {
     })
 }
 
-/// Agrees on keys with the other side of a stream, and logs in.
-#[expect(clippy::too_many_arguments, reason = "each is one word of a login")]
-async fn open(
+/// Who logs in, and where.
+pub(super) struct Login<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    /// The same for people.
+    pub(super) url: &'a Url,
+    pub(super) user: &'a str,
+    pub(super) credential: String,
+    /// The stream is a socket that this user alone reaches.
+    pub(super) is_own_socket: bool,
+}
+
+/// Agrees on keys with the other side of a stream, and logs in. The connection is cut when the guard is dropped.
+pub(super) async fn open(
     stream: impl Stream,
     key: Option<PublicKey>,
     known: Option<&dyn HostKeys>,
-    is_kept: bool,
-    endpoint: &Endpoint,
-    url: &Url,
-    user: &str,
-    credential: String,
-) -> Result<Connected, Error> {
+    login: Login<'_>,
+) -> Result<(Connection, DropGuard), Error> {
+    let Login { host, port, url, user, credential, is_own_socket } = login;
     let token = CancellationToken::new();
     let stream = Cuttable::new(stream, &token);
     let (cut, guard) = (token.clone(), token.drop_guard());
@@ -189,20 +226,27 @@ async fn open(
         None => KINDS.to_vec(),
     };
     let first_seen = Arc::new(OnceLock::new());
-    let ways = Ways::default();
-    let handler = Expected { key, first_seen: Arc::clone(&first_seen), ways: ways.clone(), cut };
+    let (ways, ended) = (Ways::default(), CancellationToken::new());
+    let handler = Expected {
+        key,
+        first_seen: Arc::clone(&first_seen),
+        ways: ways.clone(),
+        cut,
+        _ended: ended.clone().drop_guard(),
+    };
     let login = async {
-        let mut handle = client::connect_stream(config(kinds, &endpoint.host), stream, handler).await.map_err(
-            |error| match error {
-                russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
-                    not_that_one(url)
+        let mut handle =
+            client::connect_stream(config(kinds, host, is_own_socket), stream, handler).await.map_err(|error| {
+                match error {
+                    russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+                        not_that_one(url)
+                    }
+                    error => failed(OPERATION, &error).subject(url.as_str()),
                 }
-                error => failed(OPERATION, &error).subject(url.as_str()),
-            },
-        )?;
+            })?;
         // Kept before anything is said that only the right machine may hear.
         if let (Some(known), Some(seen)) = (known, first_seen.get()) {
-            known.learn(&endpoint.host, endpoint.port, seen)?;
+            known.learn(host, port, seen)?;
         }
         log_in(&mut handle, user, credential).await.map_err(|error| error.subject(url.as_str()))?;
         Ok::<_, Error>(handle)
@@ -210,8 +254,7 @@ async fn open(
     let handle = tokio::time::timeout(LOGIN, login)
         .await
         .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no login in time").subject(url.as_str()))??;
-    let connection = Arc::new(Connection { handle, files: OnceCell::new(), ways });
-    Ok(Connected { endpoint: endpoint.clone(), is_kept, connection, _cut: guard })
+    Ok((Connection { handle, files: OnceCell::new(), ways, ended }, guard))
 }
 
 /// The key that the other side must have: the plugin's word, or what was kept of the first time. Nothing when it is seen
@@ -245,7 +288,7 @@ fn not_that_one(url: &Url) -> Error {
         .hint("it may be another machine, or one that was made anew; `ssh-keyscan` shows the key that it has")
 }
 
-pub(super) async fn log_in<H: Handler>(handle: &mut Handle<H>, user: &str, credential: String) -> Result<(), Error> {
+async fn log_in(handle: &mut Handle<Expected>, user: &str, credential: String) -> Result<(), Error> {
     let answer = if credential.is_empty() {
         // The user name is the login. The protocol wants a key all the same, and any will do.
         let key = super::key::random_key(OPERATION)?;
@@ -267,80 +310,13 @@ pub(super) async fn log_in<H: Handler>(handle: &mut Handle<H>, user: &str, crede
     }
 }
 
-/// Refuses what a server wants to open here, but for ports that lead back: russh takes it unless it is told.
-macro_rules! refuse_what_the_server_opens {
-    ($msg:ty, $reply:ty, $session:ty) => {
-        async fn server_channel_open_session(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-
-        async fn server_channel_open_agent_forward(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-
-        async fn server_channel_open_forwarded_streamlocal(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: &str,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-
-        async fn server_channel_open_direct_streamlocal(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: &str,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-
-        async fn server_channel_open_direct_tcpip(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: &str,
-            _: u32,
-            _: &str,
-            _: u32,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-
-        async fn server_channel_open_x11(
-            &mut self,
-            _: russh::Channel<$msg>,
-            _: &str,
-            _: u32,
-            _: $reply,
-            _: &mut $session,
-        ) -> Result<(), russh::Error> {
-            Ok(())
-        }
-    };
-}
-pub(super) use refuse_what_the_server_opens;
-
 /// The host key that the other side must have, or the first one that it is seen with.
 pub(super) struct Expected {
     key: Option<PublicKey>,
     first_seen: Arc<OnceLock<String>>,
     ways: Ways,
     cut: CancellationToken,
+    _ended: DropGuard,
 }
 
 impl Handler for Expected {
@@ -360,7 +336,69 @@ impl Handler for Expected {
         }
     }
 
-    refuse_what_the_server_opens!(Msg, ChannelOpenHandle, Session);
+    // russh takes what a server wants to open here, unless it is told. But for ports that lead back, nothing is.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        Ok(())
+    }
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,

@@ -103,6 +103,9 @@ impl SshKeepers {
     /// the machine itself says why.
     pub(super) async fn reach(&self, processes: &Processes, machine: &Machine) -> Option<(Box<dyn Stream>, Proof)> {
         let what = serde_json::to_vec(machine).ok()?;
+        // Nobody else can be at the other end of what is in there.
+        #[cfg(unix)]
+        pcoder_service::socket::private_folder(&self.sockets).ok()?;
         let socket = pcoder_service::socket::named(&self.sockets, &what).ok()?;
         let stream: Box<dyn Stream> = match pcoder_service::socket::connect(&socket).await {
             Ok(stream) => Box::new(stream),

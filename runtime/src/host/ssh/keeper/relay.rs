@@ -1,6 +1,6 @@
 //! The keeper's own process: calls on one side, the machine on the other.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Machine, Proof, USER};
+use crate::capability::net::ssh_url;
 use crate::error::{Error, code};
 use crate::host::dial::{CONNECT, Stream};
-use crate::host::ssh::connect::{self, LOGIN};
+use crate::host::ssh::connect::{self, Connection, LOGIN, Login};
 
 const OPERATION: &str = "ssh.keep";
 
@@ -42,9 +43,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A connection to the machine, logged in.
 struct Upstream {
-    handle: client::Handle<Known>,
-    /// It is not there any more.
-    ended: CancellationToken,
+    connection: Connection,
+    /// What the next call's command is started by.
+    shell: Mutex<Option<Shell>>,
+    /// A shell there says something by itself: then none waits.
+    is_noisy: AtomicBool,
     /// When somebody used it last.
     used: Instant,
     _cut: DropGuard,
@@ -54,39 +57,109 @@ impl Upstream {
     /// Whether the machine is there.
     async fn answers(&self) -> bool {
         let is_fresh = self.used.elapsed() < FRESH;
-        !self.ended.is_cancelled()
-            && (is_fresh || tokio::time::timeout(ANSWER, self.handle.send_ping()).await.is_ok_and(|it| it.is_ok()))
+        let answer = async { tokio::time::timeout(ANSWER, self.connection.handle.send_ping()).await };
+        !self.is_gone() && (is_fresh || answer.await.is_ok_and(|it| it.is_ok()))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.connection.ended.is_cancelled()
+    }
+
+    fn shell(&self) -> std::sync::MutexGuard<'_, Option<Shell>> {
+        self.shell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a shell for the next call. It is not waited for. Whether the machine could be asked.
+    async fn prepare(&self, ended: u64) -> bool {
+        self.end_shell().await;
+        if self.is_noisy.load(Ordering::SeqCst) {
+            return true;
+        }
+        let started = async {
+            let channel = self.connection.handle.channel_open_session().await?;
+            channel.exec(false, WAITING).await?;
+            Ok::<_, russh::Error>(Shell { channel, since: Instant::now(), ended })
+        };
+        match tokio::time::timeout(ANSWER, started).await {
+            Ok(Ok(shell)) => {
+                *self.shell() = Some(shell);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The shell that nobody used in time.
+    fn take_old_shell(&self) -> Option<Shell> {
+        self.shell().take_if(|it| it.is_old())
+    }
+
+    async fn end_shell(&self) {
+        let shell = self.shell().take();
+        if let Some(Shell { channel, .. }) = shell {
+            let _ = channel.close().await;
+        }
+    }
+
+    /// Has the shell that waits run what a session asks for first, where it can: that is one line. A session that has no
+    /// use for it ends it, as it may change what a shell is started with.
+    async fn run(&self, asked: &ChannelMsg, ended: u64) -> Option<Channel<client::Msg>> {
+        let shell = self.shell().take();
+        let mut shell = shell?;
+        let command = match asked {
+            ChannelMsg::Exec { command, .. } if !command.iter().any(|it| matches!(it, b'\n' | b'\r' | 0)) => command,
+            _ => {
+                let _ = shell.channel.close().await;
+                return None;
+            }
+        };
+        // It says nothing before it has read a line, unless it has ended, or what a shell there begins with does. How much
+        // it may be told is the server's word.
+        let is_quiet = loop {
+            tokio::select! {
+                biased;
+                said = shell.channel.wait() => match said {
+                    Some(ChannelMsg::WindowAdjusted { .. }) => {}
+                    _ => break false,
+                },
+                () = std::future::ready(()) => break true,
+            }
+        };
+        if !is_quiet {
+            self.is_noisy.store(true, Ordering::SeqCst);
+        }
+        let line = [command.as_slice(), b"\n"].concat();
+        if is_quiet && !shell.is_old() && shell.ended == ended && shell.channel.data_bytes(line).await.is_ok() {
+            return Some(shell.channel);
+        }
+        let _ = shell.channel.close().await;
+        None
     }
 }
 
-/// The machine, by its host key.
-struct Known {
-    key: PublicKey,
-    _ended: DropGuard,
+/// A shell on the machine that waits for the line that it is to run: where software emulates the processor, to start one
+/// takes longer than most commands.
+///
+/// It was started after the last command of this keeper had ended, and is used within [`WAITS`]: what it has of the
+/// user's environment, groups and start files is what a shell gets that is started when the command is asked for, unless
+/// somebody changes those within this time and by another way. The command is the only thing that it reads, byte by byte;
+/// what follows is the command's input.
+struct Shell {
+    channel: Channel<client::Msg>,
+    since: Instant,
+    /// How many sessions had ended when it was started.
+    ended: u64,
 }
 
-impl client::Handler for Known {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, theirs: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        Ok(theirs.certificate().is_none() && theirs.public_key().key_data() == self.key.key_data())
-    }
-
-    connect::refuse_what_the_server_opens!(client::Msg, client::ChannelOpenHandle, client::Session);
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<client::Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: client::ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), russh::Error> {
-        Ok(())
+impl Shell {
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= WAITS
     }
 }
+
+/// What such a shell runs. A user may have another one than POSIX knows.
+const WAITING: &str = "exec sh -c 'IFS= read -r line && eval \"$line\"'";
+const WAITS: Duration = Duration::from_secs(10);
 
 /// What a keeper has.
 pub(super) struct Keeper {
@@ -96,6 +169,8 @@ pub(super) struct Keeper {
     unused: Mutex<Vec<Upstream>>,
     /// The calls that are there.
     calls: Mutex<Vec<Weak<Channels>>>,
+    /// How many sessions have ended.
+    ended: AtomicU64,
 }
 
 impl Keeper {
@@ -105,14 +180,23 @@ impl Keeper {
         let config = Arc::new(server::Config {
             keys: vec![proof.keeper.clone()],
             methods: MethodSet::from(&[MethodKind::Password][..]),
+            preferred: connect::within_this_host(),
             window_size: connect::WINDOW,
             channel_buffer_size: TYPED,
             // A call whose output nobody reads for a while, or that was suspended, is there all the same.
             inactivity_timeout: None,
             ..server::Config::default()
         });
-        let keeper = Self { machine, proof, config, unused: Mutex::new(Vec::new()), calls: Mutex::new(Vec::new()) };
+        let keeper = Self {
+            machine,
+            proof,
+            config,
+            unused: Mutex::new(Vec::new()),
+            calls: Mutex::new(Vec::new()),
+            ended: AtomicU64::new(0),
+        };
         let first = keeper.log_in().await?;
+        first.prepare(0).await;
         keeper.unused().push(first);
         Ok(keeper)
     }
@@ -122,28 +206,31 @@ impl Keeper {
     }
 
     async fn log_in(&self) -> Result<Upstream, Error> {
-        let lost = |message: String| Error::new(code::UNAVAILABLE, OPERATION, message);
-        let key = PublicKey::from_openssh(self.machine.host_key.trim())
+        let Machine { port, user, host_key, private_key } = &self.machine;
+        let url = ssh_url(connect::HERE, *port)?;
+        let key = PublicKey::from_openssh(host_key.trim())
             .map_err(|_| Error::new(code::INVALID, OPERATION, "the host key cannot be read"))?;
-        let ended = CancellationToken::new();
-        let known = Known { key: key.clone(), _ended: ended.clone().drop_guard() };
-        let login = async {
-            let stream = tokio::time::timeout(CONNECT, TcpStream::connect((connect::HERE, self.machine.port)))
-                .await
-                .map_err(|_| lost("no answer in time".to_owned()))?
-                .map_err(|error| Error::io(OPERATION, "connection", &error))?;
-            let _ = stream.set_nodelay(true);
-            let cut = CancellationToken::new();
-            let stream = connect::Cuttable::new(stream, &cut);
-            let cut = cut.drop_guard();
-            let mut handle =
-                client::connect_stream(connect::config(vec![key.algorithm()], connect::HERE), stream, known)
-                    .await
-                    .map_err(|error| super::super::failed(OPERATION, &error))?;
-            connect::log_in(&mut handle, &self.machine.user, self.machine.private_key.clone()).await?;
-            Ok(Upstream { handle, ended, used: Instant::now(), _cut: cut })
+        let stream = tokio::time::timeout(CONNECT, TcpStream::connect((connect::HERE, *port)))
+            .await
+            .map_err(|_| Error::new(code::UNAVAILABLE, OPERATION, "no answer in time"))?
+            .map_err(|error| Error::io(OPERATION, "connection", &error))?;
+        let _ = stream.set_nodelay(true);
+        let login = Login {
+            host: connect::HERE,
+            port: *port,
+            url: &url,
+            user,
+            credential: private_key.clone(),
+            is_own_socket: false,
         };
-        tokio::time::timeout(LOGIN, login).await.map_err(|_| lost("no login in time".to_owned()))?
+        let (connection, cut) = connect::open(stream, Some(key), None, login).await?;
+        Ok(Upstream {
+            connection,
+            shell: Mutex::default(),
+            is_noisy: AtomicBool::new(false),
+            used: Instant::now(),
+            _cut: cut,
+        })
     }
 
     /// Serves calls, until the machine is gone or nobody has come for a while.
@@ -151,10 +238,11 @@ impl Keeper {
         let mut calls = JoinSet::new();
         loop {
             let idle = calls.is_empty();
-            let last = self.unused().last().map(|it| it.ended.clone());
+            let last = self.unused().last().map(|it| it.connection.ended.clone());
             if idle && last.is_none() {
                 return Ok(());
             }
+            let shells_end = self.shells_end();
             tokio::select! {
                 stream = listener.accept() => match stream {
                     Ok(stream) => { calls.spawn(Arc::clone(&self).call(Box::new(stream))); }
@@ -162,9 +250,26 @@ impl Keeper {
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 },
                 Some(_) = calls.join_next() => {}
-                () = gone(last) => self.unused().retain(|it| !it.ended.is_cancelled()),
+                () = gone(last) => self.unused().retain(|it| !it.is_gone()),
+                // No shell waits for longer than it may.
+                () = tokio::time::sleep(shells_end.unwrap_or_default()), if shells_end.is_some() => {
+                    self.end_old_shells().await;
+                }
                 () = tokio::time::sleep(UNUSED), if idle => return Ok(()),
             }
+        }
+    }
+
+    /// How long it takes until a shell has waited too long.
+    fn shells_end(&self) -> Option<Duration> {
+        let left = |it: &Upstream| it.shell().as_ref().map(|shell| WAITS.saturating_sub(shell.since.elapsed()));
+        self.unused().iter().filter_map(left).min()
+    }
+
+    async fn end_old_shells(&self) {
+        let old: Vec<Shell> = self.unused().iter().filter_map(Upstream::take_old_shell).collect();
+        for Shell { channel, .. } in old {
+            let _ = channel.close().await;
         }
     }
 
@@ -211,7 +316,8 @@ impl Keeper {
         };
         let session = server::run_stream(Arc::clone(&self.config), connect::Cuttable::new(stream, &cut), call);
         let login = async {
-            let mut session = session.await.ok()?;
+            // One who says nothing is not waited for without end.
+            let mut session = tokio::time::timeout(LOGIN, session).await.ok()?.ok()?;
             // Who only looks has no connection, and goes.
             tokio::select! {
                 _ = &mut session => return None,
@@ -229,10 +335,16 @@ impl Keeper {
         else {
             return;
         };
+        // What a call has left open ends with its connection, which is cut here by being dropped.
+        if !is_clean || upstream.is_gone() {
+            return;
+        }
+        if !upstream.prepare(self.ended.load(Ordering::SeqCst)).await {
+            return;
+        }
         upstream.used = Instant::now();
         let mut unused = self.unused();
-        // What a call has left open ends with its connection, which is cut here by being dropped.
-        if is_clean && !upstream.ended.is_cancelled() && unused.len() < MOST_UNUSED {
+        if unused.len() < MOST_UNUSED {
             unused.push(upstream);
         }
     }
@@ -368,7 +480,13 @@ impl server::Handler for Call {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.carry(channel, reply, session, |it| async move { it.handle.channel_open_session().await });
+        let Some(upstream) = self.upstream.get().cloned() else { return Ok(()) };
+        let (handle, mut carried) = (session.handle(), Carried::new(&self.channels));
+        let keeper = Arc::clone(&self.keeper);
+        self.carried.spawn(async move {
+            reply.accept().await;
+            carry_session(channel, &upstream, &handle, &mut carried, &keeper.ended).await;
+        });
         Ok(())
     }
 
@@ -384,25 +502,78 @@ impl server::Handler for Call {
     ) -> Result<(), russh::Error> {
         let (host, from) = (host.to_owned(), from.to_owned());
         self.carry(channel, reply, session, move |it| async move {
-            it.handle.channel_open_direct_tcpip(host, port, from, from_port).await
+            it.connection.handle.channel_open_direct_tcpip(host, port, from, from_port).await
         });
         Ok(())
+    }
+}
+
+/// Carries a session. What is asked for first says which channel to the machine it is.
+async fn carry_session(
+    theirs: Channel<Msg>,
+    upstream: &Upstream,
+    handle: &server::Handle,
+    carried: &mut Carried,
+    ended: &AtomicU64,
+) {
+    let id = theirs.id();
+    let (mut from_call, to_call) = theirs.split();
+    let first = match from_call.wait().await {
+        Some(first) if !matches!(first, ChannelMsg::Close) => first,
+        // Nothing was asked for.
+        _ => {
+            carried.is_closed = true;
+            return;
+        }
+    };
+    let opened = match upstream.run(&first, ended.load(Ordering::SeqCst)).await {
+        Some(channel) => {
+            // Whoever hears that it runs may go on with its input.
+            let _ = handle.channel_success(id).await;
+            Ok((channel, None))
+        }
+        None => upstream.connection.handle.channel_open_session().await.map(|channel| (channel, Some(first))),
+    };
+    match opened {
+        Ok((machines, first)) => {
+            let machines = machines.split();
+            carry_on((from_call, to_call, id), first, machines, handle, carried, Some(ended)).await;
+        }
+        // A connection on which the machine opens no more is not used again.
+        Err(_) => {
+            let _ = handle.channel_failure(id).await;
+            let _ = handle.close(id).await;
+        }
     }
 }
 
 /// Carries a channel in both directions until one side has closed it.
 async fn carry(theirs: Channel<Msg>, machines: Channel<client::Msg>, handle: &server::Handle, carried: &mut Carried) {
     let id = theirs.id();
-    let (mut from_call, to_call) = theirs.split();
-    let (mut from_machine, to_machine) = machines.split();
+    let (from_call, to_call) = theirs.split();
+    carry_on((from_call, to_call, id), None, machines.split(), handle, carried, None).await;
+}
+
+/// The same, with what the call has said before.
+async fn carry_on(
+    (mut from_call, to_call, id): (ChannelReadHalf, ChannelWriteHalf<Msg>, ChannelId),
+    first: Option<ChannelMsg>,
+    (mut from_machine, to_machine): (ChannelReadHalf, ChannelWriteHalf<client::Msg>),
+    handle: &server::Handle,
+    carried: &mut Carried,
+    ended: Option<&AtomicU64>,
+) {
+    let note = || ended.map(|it| it.fetch_add(1, Ordering::SeqCst));
     tokio::select! {
         biased;
         is_closed = there_to_here(&mut from_machine, &to_call, handle, id) => {
             // Noted before the call hears of it: it may be gone in the next moment.
             carried.is_closed = is_closed;
+            note();
             let _ = handle.close(id).await;
         }
-        () = here_to_there(&mut from_call, &to_machine) => {
+        () = here_to_there(first, &mut from_call, &to_machine) => {
+            note();
             // The call wants no more of it. What the machine says to that, nobody hears: its connection is not used again.
             let _ = to_machine.close().await;
         }
@@ -438,8 +609,15 @@ async fn there_to_here(
 }
 
 /// What the call says, until it closes the channel or is gone.
-async fn here_to_there(from: &mut ChannelReadHalf, to: &ChannelWriteHalf<client::Msg>) {
-    while let Some(message) = from.wait().await {
+async fn here_to_there(mut first: Option<ChannelMsg>, from: &mut ChannelReadHalf, to: &ChannelWriteHalf<client::Msg>) {
+    loop {
+        let message = match first.take() {
+            Some(message) => message,
+            None => match from.wait().await {
+                Some(message) => message,
+                None => return,
+            },
+        };
         let told = match message {
             ChannelMsg::Data { data } => to.data_bytes(data).await,
             ChannelMsg::Eof => to.eof().await,
