@@ -19,7 +19,6 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use crate::egress::{Egress, HostPattern, Hosts, Refused, Rules};
-use crate::run_surroundings::SessionIdentity;
 use crate::{Pcoder, Surroundings};
 
 /// What a provider says whose machines have ways back to this host.
@@ -60,7 +59,7 @@ pub(crate) fn ways_back(ports: &BTreeSet<u16>) -> Vec<Back> {
 }
 
 /// The URL as it has to be said there: a machine has ways back on the address of IPv4 alone.
-fn as_seen_there(text: &str) -> Option<String> {
+pub(crate) fn as_seen_there(text: &str) -> Option<String> {
     loopback_port(text).and_then(|_| seen_there(text))
 }
 
@@ -71,17 +70,6 @@ fn seen_there(text: &str) -> Option<String> {
     // The parser's slash would double the one that an agent puts behind a base URL.
     let bare = !text.ends_with('/') && url.path() == "/" && url.query().is_none();
     Some(if bare { seen.trim_end_matches('/').to_owned() } else { seen })
-}
-
-impl SessionIdentity {
-    /// Says addresses of this host's loopback as they are reached from a machine with ways back.
-    pub(crate) fn seen_from_there(&mut self) {
-        for setting in self.options.iter_mut().chain(&mut self.settings) {
-            if let Some(seen) = as_seen_there(&setting.value) {
-                setting.value = seen;
-            }
-        }
-    }
 }
 
 /// Proxies, by the names that programs know them by, and what goes to none.

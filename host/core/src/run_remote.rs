@@ -156,12 +156,11 @@ impl Pcoder {
         };
         let account = self.account(&request.tool, profile.as_ref())?;
         let source = provider.secret_source();
-        let mut identity = self.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
         let leads_back = provider.has(WAY_BACK).await?;
-        match leads_back {
-            true => identity.seen_from_there(),
-            false if !identity.here.is_empty() => watcher(Note::NoWayBack(&identity.here)),
-            false => {}
+        let identity =
+            self.session_identity(&request.tool, &info, account, profile.as_ref(), source, leads_back).await?;
+        if !leads_back && !identity.here.is_empty() {
+            watcher(Note::NoWayBack(&identity.here));
         }
         let allow = profile.as_ref().map(|it| it.network_allow.clone()).unwrap_or_default();
         let limits = profile.map(|profile| profile.limits).unwrap_or_default();

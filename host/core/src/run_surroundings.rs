@@ -16,13 +16,13 @@ use pcoder_runtime::contract::Setting;
 use pcoder_runtime::contract::agent::AgentInfo;
 use pcoder_runtime::error::code;
 use pcoder_runtime::secrets::{Broker, SecretSource};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::Account;
 use crate::egress::HostPattern;
 use crate::engines::utf8;
 use crate::profiles::{AuthMode, Profile};
-use crate::reach::{loopback_port, service};
+use crate::reach::{as_seen_there, loopback_port, service};
 use crate::{Pcoder, RunRequest};
 
 /// What a run's commands get.
@@ -135,7 +135,8 @@ impl Pcoder {
             }
             options.push(option("config-dir", utf8(&folder)?));
         }
-        let identity = self.session_identity(&request.tool, info, account, profile, self.secret_source()).await?;
+        let identity =
+            self.session_identity(&request.tool, info, account, profile, self.secret_source(), false).await?;
         options.extend(identity.options);
         let (settings, key, secrets) = (identity.settings, identity.key, identity.secrets);
         for (name, value) in &request.env {
@@ -148,7 +149,8 @@ impl Pcoder {
     }
 
     /// Who a session is and which model it has, wherever it runs. `source` has the secrets of the plugin that its command
-    /// goes to.
+    /// goes to. Where the machine that it runs on `leads_back`, addresses of this host's loopback are said as they are
+    /// reached from there.
     pub(crate) async fn session_identity(
         &self,
         tool: &str,
@@ -156,7 +158,9 @@ impl Pcoder {
         account: Account,
         profile: Option<&Profile>,
         source: Arc<dyn SecretSource>,
+        leads_back: bool,
     ) -> Result<SessionIdentity, Error> {
+        let seen = |text: &str| as_seen_there(text).filter(|_| leads_back);
         let mut options = Vec::new();
         let (mut here, mut services) = (BTreeSet::new(), Vec::new());
         if let Some(mode) = account.mode {
@@ -171,7 +175,8 @@ impl Pcoder {
             if let Some(endpoint) = &profile.endpoint {
                 here.extend(loopback_port(endpoint.as_str()));
                 services.extend(service(endpoint.as_str()));
-                options.push(option("endpoint", endpoint.as_str()));
+                let endpoint = endpoint.as_str();
+                options.push(option("endpoint", seen(endpoint).as_deref().unwrap_or(endpoint)));
             }
             for (name, reference) in &profile.env {
                 let value = self.resolve(reference).await.map_err(|error| of_variable(&error, name.as_str()))?;
@@ -182,6 +187,7 @@ impl Pcoder {
                 if matches_any(&info.account_environment, name.as_str().as_ref()) {
                     services.extend(service(value.expose_secret()));
                 }
+                let value = seen(value.expose_secret()).map_or(value, SecretString::from);
                 // What is no secret is for plugins to read, too.
                 let text = match reference.is_secret() {
                     true => secrets.issue_for_command(name.as_str(), value)?,

@@ -76,11 +76,21 @@ pub(crate) fn network_option(network: Option<Network>) -> impl Iterator<Item = S
 
 /// Says what a machine wanted to reach and must not.
 pub(crate) fn refused(refused: &Refused) {
-    note(&format!(
-        "warning: its network is restricted, and it was kept from {}; {} allows that",
-        for_people(&refused.hosts.join(", "), 2000),
-        for_people(&refused.allow, 2000)
-    ));
+    let hosts = |hosts: &[String]| for_people(&hosts.join(", "), 2000);
+    if let Some(allow) = &refused.allow {
+        note(&format!(
+            "warning: its network is restricted, and it was kept from {}; {} allows that",
+            hosts(&refused.hosts),
+            for_people(allow, 2000)
+        ));
+    }
+    if !refused.inside.is_empty() {
+        note(&format!(
+            "warning: it was kept from {}, which lead into this host or its network: a machine whose network is \
+             restricted gets there only by the address of a model that the run's profile names",
+            hosts(&refused.inside)
+        ));
+    }
 }
 
 /// What the command line says of a boot.

@@ -60,22 +60,31 @@ impl Rules {
     }
 }
 
+/// Why a host is refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// Nobody allows it.
+    NotAllowed,
+    /// It leads into this host or its network, which nobody can allow.
+    Inside,
+}
+
 /// What the proxy's tasks share.
 struct Shared {
     rules: Rules,
     out: Out,
     /// Of the header that has the credential: digests are compared in the same time wherever they differ.
     credential: [u8; 32],
-    refused: Mutex<BTreeSet<String>>,
+    refused: Mutex<BTreeSet<(Why, String)>>,
     work: Work,
 }
 
 impl Shared {
-    fn refuse(&self, host: &str) {
+    fn refuse(&self, why: Why, host: &str) {
         tracing::info!("the machine was refused {host}");
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() < REMEMBERED {
-            refused.insert(host.to_owned());
+            refused.insert((why, host.to_owned()));
         }
     }
 }
@@ -132,20 +141,23 @@ impl Egress {
         format!("http://{USER}:{}@127.0.0.1:{port}", self.token.expose_secret()).into()
     }
 
-    /// The hosts that were refused so far, sorted, and what allows all of them.
+    /// The hosts that were refused so far, sorted, and what allows those that can be.
     pub(crate) fn refused(&self) -> Option<Refused> {
-        let hosts: Vec<String> =
-            self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        let all = hosts.join(",");
-        (!hosts.is_empty()).then(|| Refused { hosts, allow: self.shared.rules.allowing(&all) })
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |why| refused.iter().filter(|it| it.0 == why).map(|it| it.1.clone()).collect();
+        let (hosts, inside): (Vec<String>, Vec<String>) = (of(Why::NotAllowed), of(Why::Inside));
+        let allow = (!hosts.is_empty()).then(|| self.shared.rules.allowing(&hosts.join(",")));
+        (!refused.is_empty()).then_some(Refused { hosts, inside, allow })
     }
 }
 
 /// What a machine wanted to reach and must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The hosts.
+    /// The hosts that nobody allows.
     pub hosts: Vec<String>,
-    /// The command that allows them from now on.
-    pub allow: String,
+    /// Those that lead into this host or its network, whoever allows them.
+    pub inside: Vec<String>,
+    /// The command that allows `hosts` from now on, where there are some.
+    pub allow: Option<String>,
 }

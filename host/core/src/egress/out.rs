@@ -1,7 +1,7 @@
 //! The way out: which address is dialled, and the user's own proxy where there is one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 pub(super) trait Net: Send + Sync {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream>;
+    /// Whether an address is one of this host's own: it may have public ones, and with IPv6 most have.
+    fn is_own(&self, address: IpAddr) -> bool;
 }
+
+/// Addresses that no host has (RFC 5737, RFC 3849).
+const NOBODYS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The system's.
 pub(super) struct System;
@@ -48,6 +54,13 @@ impl Net for System {
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         TcpStream::connect(address).await
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        let binds = |address| std::net::UdpSocket::bind((address, 0)).is_ok();
+        // Where programs may take any address (`ip_nonlocal_bind`), that says nothing.
+        let nobodys = NOBODYS.into_iter().filter(|it| it.is_ipv4() == address.is_ipv4());
+        binds(address) && !nobodys.into_iter().any(binds)
     }
 }
 
@@ -90,7 +103,7 @@ impl Out {
     pub(super) async fn way(&self, scheme: &str, place: &Place) -> Result<Way, NoWay> {
         // A number leads where it leads, whoever dials it.
         if let Some(address) = literal(&place.host)
-            && classify(address) != Address::Public
+            && !self.is_outside(address)
         {
             return Err(NoWay::Inside);
         }
@@ -113,12 +126,16 @@ impl Out {
         }
     }
 
+    fn is_outside(&self, address: IpAddr) -> bool {
+        classify(address) == Address::Public && !self.net.is_own(address)
+    }
+
     async fn direct(&self, place: &Place) -> Result<Box<dyn Stream>, NoWay> {
         let addresses = match literal(&place.host) {
             Some(address) => vec![address],
             None => self.looked_up(&place.host.to_string()).await.map_err(NoWay::Failed)?,
         };
-        let outside: Vec<IpAddr> = addresses.iter().copied().filter(|it| classify(*it) == Address::Public).collect();
+        let outside: Vec<IpAddr> = addresses.iter().copied().filter(|it| self.is_outside(*it)).collect();
         if outside.is_empty() && !addresses.is_empty() {
             return Err(NoWay::Inside);
         }

@@ -19,9 +19,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::Shared;
 use super::hosts::Place;
 use super::out::{NoWay, Way, authority, client};
+use super::{Shared, Why};
 
 /// How many connections there are at once; more wait.
 const CONNECTIONS: usize = 256;
@@ -73,6 +73,8 @@ async fn answer<P: Send + 'static>(shared: &Arc<Shared>, request: Request<Incomi
     }
     let result = match *request.method() {
         Method::CONNECT => connect(shared, request, place).await,
+        // It has the other side say what it got, which may have the credential of this host's own proxy.
+        Method::TRACE => Err(Box::new(told(StatusCode::METHOD_NOT_ALLOWED, "pcoder: no TRACE".to_owned()))),
         _ => forward(shared, request).await,
     };
     result.unwrap_or_else(|answer| *answer)
@@ -161,7 +163,7 @@ fn allowed(shared: &Shared, place: &Place) -> Result<(), Box<Answer>> {
         return Ok(());
     }
     let host = place.to_string();
-    shared.refuse(&host);
+    shared.refuse(Why::NotAllowed, &host);
     let body = format!(
         "pcoder: this machine's network is restricted, and {host} is not among the hosts that it may reach. Whoever runs \
          it can allow that on the host: {}",
@@ -173,7 +175,7 @@ fn allowed(shared: &Shared, place: &Place) -> Result<(), Box<Answer>> {
 fn no_way(shared: &Shared, place: &Place, why: NoWay) -> Box<Answer> {
     Box::new(match why {
         NoWay::Inside => {
-            shared.refuse(&place.to_string());
+            shared.refuse(Why::Inside, &place.to_string());
             let body = format!(
                 "pcoder: {place} leads into the host or its network, and a machine whose network is restricted gets there \
                  only by the address of a model on the host that the run's profile names"

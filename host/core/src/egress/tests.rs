@@ -18,6 +18,7 @@ struct World {
     names: HashMap<String, Vec<IpAddr>>,
     servers: HashMap<SocketAddr, SocketAddr>,
     dialled: Arc<Mutex<Vec<SocketAddr>>>,
+    own: Vec<IpAddr>,
 }
 
 const PUBLIC: &str = "93.184.216.34";
@@ -38,6 +39,10 @@ impl Net for World {
             Some(server) => TcpStream::connect(server).await,
             None => Err(io::ErrorKind::ConnectionRefused.into()),
         }
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
     }
 }
 
@@ -179,7 +184,12 @@ async fn what_is_allowed_gets_a_tunnel_and_what_is_not_is_named_with_what_allows
     }
     let refused = proxy.refused().expect("some");
     assert_eq!(refused.hosts, ["api.example.com.evil.test", "api.example.com:22", "evil.test"]);
-    assert!(refused.allow.contains("network-allow api.example.com.evil.test,api.example.com:22,evil.test"));
+    assert!(
+        refused
+            .allow
+            .expect("a command")
+            .contains("network-allow api.example.com.evil.test,api.example.com:22,evil.test")
+    );
     assert_eq!(world.dialled().len(), 2);
 }
 
@@ -221,15 +231,19 @@ async fn nothing_is_asked_without_the_credential_of_the_run() {
 
 #[tokio::test]
 async fn no_name_and_no_number_leads_into_this_host_or_its_network() {
-    let world = World::default()
+    let own = "93.184.216.35";
+    let world = World { own: vec![ip(own)], ..World::default() }
+        .named("own.example", &[own])
         .named("rebound.example", &["127.0.0.1"])
         .named("mapped.example", &["::ffff:10.0.0.1"])
         .named("metadata.example", &["169.254.169.254", "fd00:ec2::254"])
         .named("both.example", &["192.168.0.1", PUBLIC])
         .serves("93.184.216.34:443", echo().await);
     let inside = "127.0.0.1,[::1],10.0.0.1,169.254.169.254,[::ffff:127.0.0.1],0.0.0.0";
-    let proxy = world.proxy(&format!("*.example,{inside}"), Proxies::default()).await;
+    let proxy = world.proxy(&format!("*.example,{inside},{own}"), Proxies::default()).await;
     for authority in [
+        "own.example:443",
+        "93.184.216.35:443",
         "rebound.example:443",
         "mapped.example:443",
         "metadata.example:443",
@@ -248,10 +262,21 @@ async fn no_name_and_no_number_leads_into_this_host_or_its_network() {
     }
     let said = asked(&proxy, "GET http://rebound.example/ HTTP/1.1", "").await;
     assert_eq!(status(&said), "403", "{said}");
+    let said = asked(&proxy, "TRACE http://both.example/ HTTP/1.1", "").await;
+    assert_eq!(status(&said), "405", "{said}");
     assert_eq!(world.dialled(), []);
+    let refused = proxy.refused().expect("some");
+    assert_eq!((refused.hosts.len(), refused.allow), (0, None), "to allow them is of no use");
+    assert!(refused.inside.contains(&"rebound.example".to_owned()), "{:?}", refused.inside);
     // Of several addresses, the outer one alone is dialled.
     assert!(tunnels(&proxy, "both.example:443").await);
     assert_eq!(world.dialled(), ["93.184.216.34:443".parse().expect("an address")]);
+}
+
+#[test]
+fn this_hosts_own_addresses_are_known() {
+    assert!(System.is_own(ip("127.0.0.1")));
+    assert!(!System.is_own(ip("93.184.216.34")) && !System.is_own(ip("2606:4700::1111")));
 }
 
 #[tokio::test]

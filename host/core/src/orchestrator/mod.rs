@@ -221,7 +221,8 @@ impl Orchestrator<'_> {
         let there = self.provider.look(instance, &info.engines).await?;
         let account = self.pcoder.account(&request.tool, profile.as_ref())?;
         let source = self.pcoder.secret_source();
-        let identity = self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref(), source).await?;
+        let identity =
+            self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref(), source, false).await?;
         let mut options = identity.options;
         let mut option = |name: &str, value: &str| {
             options.push(Setting { name: name.to_owned(), value: value.to_owned() });
