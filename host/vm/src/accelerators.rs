@@ -37,21 +37,13 @@ pub async fn ladder(sys: &dyn Sys, qemu: Result<&Qemu, &str>, arch: Arch) -> Vec
         _ => None,
     };
     let hardware = hardware.map(|(name, found)| (name, found.and_then(|()| same(sys, arch))));
-    let listed = listed(sys, qemu).await;
+    let listed = qemu.map_err(str::to_owned).and_then(|it| it.accelerators.clone());
     let rungs = hardware.into_iter().chain([("tcg", Ok(()))]);
     rungs.map(|(name, found)| rung(name, found.and_then(|()| has(&listed, name)))).collect()
 }
 
 fn rung(name: &'static str, found: Result<(), String>) -> Accelerator {
     Accelerator { name, usable: found.is_ok(), why: found.err() }
-}
-
-/// The names that QEMU itself was built with.
-async fn listed(sys: &dyn Sys, qemu: Result<&Qemu, &str>) -> Result<Vec<String>, String> {
-    let qemu = qemu?;
-    let said = sys.output(&qemu.program, &["-accel", "help"]).await;
-    let said = said.map_err(|problem| format!("QEMU does not say which accelerators it has: {problem}"))?;
-    Ok(said.lines().map(|line| line.trim().to_owned()).collect())
 }
 
 fn has(listed: &Result<Vec<String>, String>, name: &str) -> Result<(), String> {
@@ -127,14 +119,14 @@ mod tests {
 
     use super::*;
     use crate::fake::Fake;
-    use crate::qemu::{OLDEST, Place};
+    use crate::qemu::{Place, asked};
 
     const ALL: &str = "Accelerators supported in QEMU binary:\ntcg\nkvm\nhvf\nwhpx\n";
     const VMX: &str = "processor : 0\nvmx flags : x\nflags\t\t: fpu vmx ssse3\n";
 
     async fn shown(fake: Fake, arch: Arch) -> String {
         let fake = fake.program("/q", "QEMU emulator version 10.0.2");
-        let qemu = Qemu { program: PathBuf::from("/q"), version: OLDEST, place: Place::Path };
+        let qemu = asked(&fake, PathBuf::from("/q"), Place::Path, arch).await.expect("a QEMU");
         let rungs = ladder(&fake, Ok(&qemu), arch).await;
         let lines = rungs.iter().map(|it| {
             let name = it.name;

@@ -67,6 +67,8 @@ pub struct Qemu {
     pub version: Version,
     /// Where it was found.
     pub place: Place,
+    /// The names of the accelerators that it was built with, or why it does not say.
+    pub accelerators: std::result::Result<Vec<String>, String>,
 }
 
 /// The QEMU for guests of a processor. The first of these that is there and can be used:
@@ -103,7 +105,10 @@ pub async fn find(sys: &dyn Sys, machine: &Path, arch: Arch) -> Result<Qemu> {
 
 /// Asks a program whether it can be used.
 pub(crate) async fn asked(sys: &dyn Sys, program: PathBuf, place: Place, arch: Arch) -> Result<Qemu> {
-    let line = match sys.answer(&program, &["--version"]).await {
+    // At once: each takes QEMU twenty milliseconds, most of which are spent on being loaded.
+    let (line, accelerators) =
+        tokio::join!(sys.answer(&program, &["--version"]), sys.output(&program, &["-accel", "help"]));
+    let line = match line {
         Ok(line) => line,
         Err(detail) => return Err(Error::QemuBroken { program, detail }),
     };
@@ -114,7 +119,10 @@ pub(crate) async fn asked(sys: &dyn Sys, program: PathBuf, place: Place, arch: A
     if version < OLDEST {
         return Err(Error::QemuTooOld { arch, program, version, os: sys.os().to_owned() });
     }
-    Ok(Qemu { program, version, place })
+    let accelerators = accelerators
+        .map(|said| said.lines().map(|line| line.trim().to_owned()).collect())
+        .map_err(|problem| format!("QEMU does not say which accelerators it has: {problem}"));
+    Ok(Qemu { program, version, place, accelerators })
 }
 
 /// The folder of pcoder's own.

@@ -112,6 +112,16 @@ impl Boot<'_> {
     /// The first layer of a `fresh` one is made anew for each try: what an accelerator that does not work did to it is
     /// nobody's. Such a one may begin with a memory that was saved; that this does not work only costs time.
     pub(crate) fn run(&self, record: &mut Record, fresh: bool) -> Result<()> {
+        let ran = self.climb(record, fresh);
+        if self.from == From::Saved {
+            // On every way out, also where the accelerator is another one by now.
+            copy::forget(self.store, &record.id);
+        }
+        ran
+    }
+
+    /// Tries one accelerator after the other.
+    fn climb(&self, record: &mut Record, fresh: bool) -> Result<()> {
         let store = self.store;
         engines::look(store, record)?;
         self.write_seed(record)?;
@@ -199,7 +209,13 @@ impl Boot<'_> {
         let key = host.ssh().public_key(&credential)?;
         let environment: Vec<Setting> =
             record.environment.iter().map(|(name, value)| Setting::new(name, value)).collect();
-        let seed = Seed { instance: &record.id, host_name: record.host_name(), key: &key, environment: &environment };
+        let seed = Seed {
+            instance: &record.id,
+            host_name: record.host_name(),
+            key: &key,
+            environment: &environment,
+            idle_stop: record.idle_stop,
+        };
         let path = format!("{}/seed.img", folder(&record.id));
         host.files().write_atomic(ROOT, &path, &seed.disk(self.store.operation)?, WriteOptions::plain())
     }

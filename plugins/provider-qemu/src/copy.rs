@@ -34,7 +34,7 @@ use crate::qmp::Qmp;
 use crate::record::{Phase, Record, Wish};
 use crate::store::{ROOT, Store};
 
-pub(crate) use memory::restored;
+pub(crate) use memory::{forget, restored};
 
 /// How many layers a disk may have. Each one is a file that QEMU holds open, and one more to look into.
 const DEEPEST: usize = 30;

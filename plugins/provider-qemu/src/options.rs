@@ -13,7 +13,7 @@ use crate::record::{FORMAT, Network, Record, Wish};
 
 const OPERATION: &str = "provider.boot";
 const OPTIONS: &str = "the options are memory-mib, cpus, disk-gib, network=none|restricted|full, \
-                       accelerator=auto|kvm|hvf|whpx|tcg, template=auto|off, env.NAME and engines";
+                       accelerator=auto|kvm|hvf|whpx|tcg, template=auto|off, idle-stop=off|TIME, env.NAME and engines";
 
 /// What a machine has unless somebody says otherwise: at most this, and at most half of what the host has.
 const MEMORY_MIB: u64 = 2048;
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     /// Whether there may be templates at all: what a setting says holds for all machines.
     pub(crate) templates: bool,
     environment: BTreeMap<String, String>,
+    idle_stop: Option<u64>,
     engines: Option<String>,
 }
 
@@ -50,7 +51,9 @@ impl Plan {
     ) -> Result<Self> {
         if let Some(action) = options.ttl_action.or_else(|| options.ttl_seconds.map(|it| it.to_string())) {
             let message = "a machine of this provider has no end of its time";
-            return Err(Error::unsupported(OPERATION, message).subject(action));
+            return Err(Error::unsupported(OPERATION, message)
+                .subject(action)
+                .hint("`--option idle-stop=30m` stops it when nobody has used it for so long"));
         }
         let setting = |name: &str| host.settings().get(name).filter(|it| !it.is_empty());
         let memory = facts.memory_mib.map_or(MEMORY_MIB, |it| (it / 2).clamp(LEAST_MEMORY_MIB, MEMORY_MIB));
@@ -68,9 +71,10 @@ impl Plan {
             template: true,
             templates: true,
             environment: BTreeMap::new(),
+            idle_stop: None,
             engines: None,
         };
-        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator", "template"] {
+        for name in ["memory-mib", "cpus", "disk-gib", "network", "accelerator", "template", "idle-stop"] {
             if let Some(value) = setting(name) {
                 plan.set(name, &value, architecture)?;
             }
@@ -115,6 +119,13 @@ impl Plan {
                     "off" => false,
                     _ => return Err(Error::invalid(OPERATION, "a template is `auto` or `off`").subject("template")),
                 }
+            }
+            "idle-stop" if value == "off" => self.idle_stop = None,
+            "idle-stop" => {
+                self.idle_stop = Some(seconds(value).ok_or_else(|| {
+                    let message = "this is `off`, or a time from 1s to 720h as `90s`, `30m` or `2h`";
+                    Error::invalid(OPERATION, message).subject("idle-stop")
+                })?);
             }
             "accelerator" if value == "auto" => self.wanted = None,
             "accelerator" => {
@@ -165,6 +176,7 @@ impl Plan {
             cpus: self.cpus,
             network: self.network,
             environment: self.environment,
+            idle_stop: self.idle_stop,
             engines: self.engines,
             wanted: self.wanted.map(|it| it.name().to_owned()),
             accelerator: None,
@@ -175,6 +187,20 @@ impl Plan {
             exposed: BTreeMap::new(),
         })
     }
+}
+
+/// How long nobody may use a machine at most.
+const LONGEST_IDLE: u64 = 720 * 3600;
+
+fn seconds(text: &str) -> Option<u64> {
+    let unit = match text.bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3600,
+        _ => return None,
+    };
+    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
+    number.checked_mul(unit).filter(|it| (1..=LONGEST_IDLE).contains(it))
 }
 
 #[cfg(test)]
@@ -206,6 +232,9 @@ mod tests {
         assert_eq!(plan(&host, &[("network", "restricted")]).unwrap().network, Network::Restricted);
         assert_eq!(set.environment.get("A").map(String::as_str), Some("b c"));
         assert_eq!(plan(&host, &[("memory-mib", "300")]).unwrap().memory_mib, 300);
+        for (text, seconds) in [("off", None), ("90s", Some(90)), ("30m", Some(1800)), ("2h", Some(7200))] {
+            assert_eq!(plan(&host, &[("idle-stop", text)]).unwrap().idle_stop, seconds, "{text}");
+        }
     }
 
     #[test]
@@ -220,6 +249,12 @@ mod tests {
             ("network", "bridge", code::INVALID),
             ("accelerator", "xen", code::INVALID),
             ("template", "always", code::INVALID),
+            ("idle-stop", "30", code::INVALID),
+            ("idle-stop", "0s", code::INVALID),
+            ("idle-stop", "-1m", code::INVALID),
+            ("idle-stop", "ö", code::INVALID),
+            ("idle-stop", "99999999999999999999h", code::INVALID),
+            ("idle-stop", "721h", code::INVALID),
             ("env.A=B", "x", code::INVALID),
             ("env.A", "x\ny", code::INVALID),
             ("env.", "x", code::INVALID),

@@ -97,6 +97,7 @@ pub(crate) fn record(id: &str) -> Record {
         cpus: 2,
         network: Network::Full,
         environment: BTreeMap::new(),
+        idle_stop: None,
         engines: None,
         wanted: None,
         accelerator: None,

@@ -76,6 +76,9 @@ pub(crate) struct Record {
     pub(crate) cpus: u32,
     pub(crate) network: Network,
     pub(crate) environment: BTreeMap<String, String>,
+    /// After how many seconds it stops that nobody uses.
+    #[serde(default)]
+    pub(crate) idle_stop: Option<u64>,
     /// The disk with engines, as the file's name below the root `engines`. It stays what it was at the first boot.
     pub(crate) engines: Option<String>,
     /// What was asked for, if anything.
@@ -195,6 +198,7 @@ impl Record {
         detail("cpus", Some(self.cpus.to_string()));
         detail("disk-gib", Some(self.disk_gib.to_string()));
         detail("network", Some(self.network.name().to_owned()));
+        detail("idle-stop", self.idle_stop.map(|it| format!("{it}s")));
         detail("engines", self.engines.clone());
         if phase == Phase::Ready {
             detail("ssh-port", self.ssh_port.map(|it| it.to_string()));

@@ -18,12 +18,17 @@ pub(crate) struct Seed<'a> {
     pub(crate) key: &'a str,
     /// What every session has in its environment.
     pub(crate) environment: &'a [Setting],
+    /// After how many seconds without anybody it stops itself.
+    pub(crate) idle_stop: Option<u64>,
 }
 
 impl Seed<'_> {
     /// The disk.
     pub(crate) fn disk(&self, operation: &str) -> Result<Vec<u8>> {
-        let meta = format!("instance-id: {}\nlocal-hostname: {}\n", self.instance, self.host_name);
+        let mut meta = format!("instance-id: {}\nlocal-hostname: {}\n", self.instance, self.host_name);
+        if let Some(seconds) = self.idle_stop {
+            meta += &format!("pcoder-idle-stop: {seconds}\n");
+        }
         let environment: String = self.environment.iter().map(|it| format!("{}={}\n", it.name, it.value)).collect();
         let files =
             [("meta-data", meta), ("authorized_keys", format!("{}\n", self.key.trim())), ("environment", environment)];
@@ -57,7 +62,13 @@ mod tests {
     #[test]
     fn a_seed_is_a_labelled_disk_with_its_files() {
         let environment = [Setting::new("http_proxy", "http://10.0.2.2:3128"), Setting::new("A", "b c")];
-        let seed = Seed { instance: "vm-1", host_name: "box", key: "ssh-ed25519 AAAA\n", environment: &environment };
+        let seed = Seed {
+            instance: "vm-1",
+            host_name: "box",
+            key: "ssh-ed25519 AAAA\n",
+            environment: &environment,
+            idle_stop: Some(90),
+        };
         let mut disk = seed.disk("o").unwrap();
         assert_eq!(disk, seed.disk("o").unwrap());
         let system = FileSystem::new(Cursor::new(&mut disk), FsOptions::new()).unwrap();
@@ -67,7 +78,7 @@ mod tests {
             system.root_dir().open_file(name).unwrap().read_to_string(&mut text).unwrap();
             text
         };
-        assert_eq!(read("meta-data"), "instance-id: vm-1\nlocal-hostname: box\n");
+        assert_eq!(read("meta-data"), "instance-id: vm-1\nlocal-hostname: box\npcoder-idle-stop: 90\n");
         assert_eq!(read("authorized_keys"), "ssh-ed25519 AAAA\n");
         assert_eq!(read("environment"), "http_proxy=http://10.0.2.2:3128\nA=b c\n");
     }
@@ -75,7 +86,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_an_error() {
         let environment = [Setting::new("A", "x".repeat(SIZE))];
-        let seed = Seed { instance: "i", host_name: "n", key: "k", environment: &environment };
+        let seed = Seed { instance: "i", host_name: "n", key: "k", environment: &environment, idle_stop: None };
         assert_eq!(seed.disk("o").map_err(|error| error.code), Err(code::LIMIT.to_owned()));
     }
 }

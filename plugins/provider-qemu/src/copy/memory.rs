@@ -85,6 +85,11 @@ fn save_and_cut(
     Ok((next, stands && migrate::finish(qmp, clock, STILL).is_ok()))
 }
 
+/// Removes what was saved for a copy: it is as large as the memory, and holds whatever that did.
+pub(crate) fn forget(store: Store<'_>, id: &str) {
+    drop(store.host.files().remove(ROOT, &start::state(id), false));
+}
+
 /// Lets a copy go on with what was saved for it, on the accelerator that it was saved on. What did not work is told; then
 /// nothing runs.
 pub(crate) fn restored(
@@ -101,8 +106,7 @@ pub(crate) fn restored(
         None => Ok(()),
     };
     let tried = made.and_then(|()| boot.attempt(accelerator, record, Start::Saved, &mut boot.beat(record)));
-    // It is as large as the memory, and holds whatever that did.
-    drop(store.host.files().remove(ROOT, &start::state(&record.id), false));
+    forget(store, &record.id);
     let why = match tried {
         Ok(Ok(ready)) => return Ok(Some(ready)),
         Ok(Err(fell)) => fell.why,

@@ -68,17 +68,16 @@ fn save(boot: &Boot<'_>, accelerator: Accelerator, waits: &Record, template: &mu
         name: None,
         layers: vec![template.layer.clone()],
         environment: BTreeMap::new(),
+        idle_stop: None,
         ..waits.clone()
     };
     boot.write_seed(&guest)?;
-    let ready = {
-        let mut alive = boot.beat(waits);
-        let mut beat = || {
-            template.seen_ms = clock.now_ms();
-            write(store, template).and_then(|()| alive())
-        };
-        boot.attempt(accelerator, &guest, Start::Template, &mut beat)?
+    let mut alive = boot.beat(waits);
+    let mut beat = |template: &mut Template| {
+        template.seen_ms = clock.now_ms();
+        write(store, template).and_then(|()| alive())
     };
+    let ready = boot.attempt(accelerator, &guest, Start::Template, &mut || beat(template))?;
     let Ready { host_key, ssh_port } =
         ready.map_err(|fell| Error::new(code::PROCESS, store.operation, fell.why).subject(&template.id))?;
     guest.wish = Wish::Run;
@@ -88,9 +87,11 @@ fn save(boot: &Boot<'_>, accelerator: Accelerator, waits: &Record, template: &mu
     if !settled.status.success() {
         return Err(settled.failure(store.operation, "the wait for the end of its boot"));
     }
+    beat(template)?;
     let mut qmp = Qmp::open(store.host, store.operation, &template.id, END)?;
     qmp.run("stop")?;
     migrate::save(&mut qmp, clock, &start::state(&template.id), SAVE)?;
+    beat(template)?;
     qmp.run("quit")?;
     if !qmp.ends_within(END) {
         return Err(Error::new(code::TIMEOUT, store.operation, "QEMU does not end"));

@@ -41,6 +41,23 @@ impl Machines {
 }
 
 #[test]
+fn a_machine_that_nobody_uses_stops_when_it_was_told_to() {
+    let machines = Machines::new();
+    let boot = |idle: &str| machines.run(&["instance", "boot", "--option", idle]).printed().trim().to_owned();
+    let (idle, used) = (boot("idle-stop=3s"), boot("idle-stop=3s"));
+    // What runs there keeps it, though nobody waits for that here.
+    let stays = "nohup sleep 1000 >/dev/null 2>&1 & echo kept > marker";
+    machines.run(&["instance", "exec", &used, "--shell", stays]).printed();
+    machines.run(&["instance", "exec", &idle, "--shell", "echo mine > marker"]).printed();
+    until("it stops", || (machines.statuses()[&idle] == "stopped").then_some(()));
+    assert!(machines.qemus().into_keys().eq([used.as_str()]));
+    assert_eq!(machines.run(&["instance", "exec", &used, "--", "cat", "marker"]).printed(), "kept\n");
+    machines.run(&["instance", "resume", &idle]).printed();
+    assert_eq!(machines.run(&["instance", "exec", &idle, "--", "cat", "marker"]).printed(), "mine\n");
+    machines.terminate_all();
+}
+
+#[test]
 fn whatever_is_killed_the_list_tells_the_truth_and_nothing_is_left() {
     let machines = Machines::new();
     let (first, second) = (machines.boot(), machines.boot());
