@@ -253,7 +253,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// What it printed, when it did so with success.
     pub(crate) fn printed(&self) -> &str {
-        assert_eq!(self.code, Some(0), "{self:#?}");
+        assert!(self.code == Some(0), "{}", self.shown());
         &self.stdout
     }
 
