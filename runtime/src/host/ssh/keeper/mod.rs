@@ -14,7 +14,9 @@
 //! that neither another user nor a socket of somebody else's gets anything, and nothing about it is written down. What
 //! a plugin may reach is decided in its call, before anything of this.
 
+mod carry;
 mod relay;
+mod upstream;
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read, Write};
