@@ -99,13 +99,14 @@ pub(crate) fn exfat() -> Result<(), Failure> {
 /// What the instances of the fakes have: the smallest shell and its programs, and what the official clients ask for. And
 /// what reads a machine's disk with engines as its kernel does, and what makes a network from which it is looked at.
 pub(crate) fn instances() -> Result<(), Failure> {
-    let packages: [Package; 4] = [
+    let packages: [Package; 5] = [
         ("busybox", || on_path("busybox")),
+        ("zstd", || on_path("zstd")),
         ("unzip", || on_path("unzip")),
         ("squashfs-tools", || on_path("unsquashfs")),
         ("iproute2", || on_path("ip")),
     ];
-    bring(&packages, "programs for the instances of the tests", "`busybox`, `unzip`, `unsquashfs` and `ip`")
+    bring(&packages, "programs for the instances of the tests", "`busybox`, `zstd`, `unzip`, `unsquashfs` and `ip`")
 }
 
 /// What virtual machines are compared with.

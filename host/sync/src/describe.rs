@@ -20,11 +20,40 @@ const ENTRY_MOST: u64 = 4096 + 256;
 pub(crate) struct Description {
     /// Whether the folder is there.
     pub(crate) present: bool,
-    /// Whether the instance has gzip.
-    pub(crate) gzip: bool,
+    /// What the instance can unpack.
+    pub(crate) packing: Packing,
     pub(crate) tree: Tree,
     /// What is to be remembered of it; nothing where the instance cannot tell quickly.
     pub(crate) seen: Option<Seen>,
+}
+
+/// How an archive is packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Packing {
+    #[default]
+    None,
+    Gzip,
+    /// Which takes half the time of gzip on both sides.
+    Zstd,
+}
+
+impl Packing {
+    fn named(word: Option<String>) -> Self {
+        match word.as_deref() {
+            Some("gzip") => Self::Gzip,
+            Some("zstd") => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    /// The program that unpacks it, with `-dc`.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// The script that describes a folder. Where something was seen of it, only files are read that may have changed since.
@@ -78,20 +107,20 @@ pub(crate) fn parse(output: &[u8], rules: &Rules, limit: u64, before: Option<&Se
             let found = words.next().and_then(|it| it.parse().ok()).unwrap_or(limit);
             Err(Error::TooMany { side: Side::Instance, found, limit })
         }
-        "absent" => Ok(Some(Description { gzip: words.next().as_deref() == Some("yes"), ..Description::default() })),
+        "absent" => Ok(Some(Description { packing: Packing::named(words.next()), ..Description::default() })),
         "folder" => {
-            let gzip = words.next().as_deref() == Some("yes");
+            let packing = Packing::named(words.next());
             let tree = finished(input.tree()?, rules);
-            Ok(Some(Description { present: true, gzip, tree, seen: None }))
+            Ok(Some(Description { present: true, packing, tree, seen: None }))
         }
         "same" => {
             let seen = before.ok_or_else(|| Error::garbled("it found the same as before, and there is no before"))?;
             let (tree, _) = seen.tree(&Tree::default())?;
-            let (tree, gzip) = (finished(tree, rules), words.next().as_deref() == Some("yes"));
-            Ok(Some(Description { present: true, gzip, tree, seen: Some(seen.clone()) }))
+            let (tree, packing) = (finished(tree, rules), Packing::named(words.next()));
+            Ok(Some(Description { present: true, packing, tree, seen: Some(seen.clone()) }))
         }
         "listed" => {
-            let gzip = words.next().as_deref() == Some("yes");
+            let packing = Packing::named(words.next());
             let at = words.next().and_then(|it| listing::time(it.as_bytes()));
             let at = at.ok_or_else(|| Error::garbled("its description has no time"))?;
             let (listing, rest) = listing::split(input.rest)?;
@@ -107,7 +136,7 @@ pub(crate) fn parse(output: &[u8], rules: &Rules, limit: u64, before: Option<&Se
             } else {
                 read
             };
-            Ok(Some(Description { present: true, gzip, tree: finished(tree, rules), seen: Some(seen) }))
+            Ok(Some(Description { present: true, packing, tree: finished(tree, rules), seen: Some(seen) }))
         }
         _ => Err(Error::garbled("its description begins with something unknown")),
     }
@@ -297,12 +326,12 @@ mod tests {
     #[test]
     fn a_description_is_understood() {
         let text = format!(
-            "pcoder-sync 1 folder yes\nB 7\n.\0./a\nb\0./l\0./d\0./d/node_modules\0./p\0./gone\0\
+            "pcoder-sync 1 folder gzip\nB 7\n.\0./a\nb\0./l\0./d\0./d/node_modules\0./p\0./gone\0\
              41ed 0 1\n81a4 0 -5\na1ff 1 1\n41c0 0 1\n41ed 0 1\n11a4 0 1\n-\nl/x\0Tdfldio-\n{SUM}\nE 0 0\n"
         );
         let it = parsed(&text).expect("a description");
         let path = |it: &str| TreePath::new(it.as_bytes()).expect("a path");
-        assert!(it.present && it.gzip && !it.tree.incomplete);
+        assert!(it.present && it.packing == Packing::Gzip && !it.tree.incomplete);
         let empty = Kind::File { size: 0, sum: Sum::of(b"") };
         assert_eq!(it.tree.entries[&path("a\nb")], Entry { kind: empty, mode: 0o644, mtime: -5 });
         assert_eq!(it.tree.entries[&path("l")].kind, Kind::Link { target: b"/x".to_vec() });
@@ -320,8 +349,8 @@ mod tests {
             "bash: not found\n".to_owned(),
             "pcoder-sync 2 folder yes\nE 0 0\n".to_owned(),
             "pcoder-sync 1 same\n".to_owned(),
-            "pcoder-sync 1 listed yes now\nE 0\0E 0 0\n".to_owned(),
-            "pcoder-sync 1 listed yes 1.5\nE 0\0".to_owned(),
+            "pcoder-sync 1 listed gzip now\nE 0\0E 0 0\n".to_owned(),
+            "pcoder-sync 1 listed gzip 1.5\nE 0\0".to_owned(),
             batch("./a"),
             batch("./a") + "E 0 0\nmore",
             batch("a") + "E 0 0\n",
@@ -349,6 +378,6 @@ mod tests {
     fn what_is_missing_and_what_is_too_much_is_told() {
         assert!(matches!(parsed("pcoder-sync 1 missing find tar\n"), Err(Error::Tools { tools }) if tools.len() == 2));
         assert!(matches!(parsed("pcoder-sync 1 many 101\n"), Err(Error::TooMany { found: 101, limit: 100, .. })));
-        assert!(!parsed("pcoder-sync 1 absent yes\n").expect("a description").present);
+        assert!(!parsed("pcoder-sync 1 absent gzip\n").expect("a description").present);
     }
 }

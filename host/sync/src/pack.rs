@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use crate::describe::Description;
+use crate::describe::{self, Description};
 use crate::error::{Error, Result};
 use crate::listing;
 use crate::local;
@@ -22,7 +22,8 @@ use crate::tree::{Entry, Kind, Sum, Tree};
 /// Up to this size a file is read as a whole before its size is told, so that one that changes is sent as it was.
 const READ_WHOLE: u64 = 8 << 20;
 /// Sources become little smaller above it, and take several times as long.
-const LEVEL: Compression = Compression::new(3);
+const GZIP_LEVEL: Compression = Compression::new(2);
+const ZSTD_LEVEL: i32 = 1;
 /// The most names that are moved by one process, and the bytes that they may have: any system takes that many arguments.
 const MOVE_MOST: usize = 400;
 const MOVE_BYTES: usize = 24 << 10;
@@ -78,8 +79,8 @@ pub(crate) fn pack(
     lister: Option<&str>,
     tick: Tick<'_>,
 ) -> Result<Packed> {
-    let (gzip, instance) = (description.gzip, &description.tree);
-    let sink = if gzip { Sink::Gzip(Box::new(GzEncoder::new(Vec::new(), LEVEL))) } else { Sink::Plain(Vec::new()) };
+    let (how, instance) = (description.packing, &description.tree);
+    let sink = Sink::new(how).map_err(broken)?;
     let mut packer = Packer {
         root,
         instance,
@@ -93,7 +94,7 @@ pub(crate) fn pack(
         done: 0,
     };
     packer.all(plan).map_err(broken)?;
-    let script = packer.script(gzip, to, lister);
+    let script = packer.script(how, to, lister);
     let bytes = packer.builder.into_inner().and_then(Sink::finish).map_err(broken)?;
     let deleted = plan.steps.iter().filter(|(_, it)| **it == Step::Delete).map(|(path, _)| path.clone()).collect();
     Ok(Packed { bytes, script, sent: packer.sent, deleted, skipped: packer.skipped })
@@ -105,13 +106,23 @@ fn broken(error: io::Error) -> Error {
 
 enum Sink {
     Gzip(Box<GzEncoder<Vec<u8>>>),
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
     Plain(Vec<u8>),
 }
 
 impl Sink {
+    fn new(how: describe::Packing) -> io::Result<Self> {
+        Ok(match how {
+            describe::Packing::None => Self::Plain(Vec::new()),
+            describe::Packing::Gzip => Self::Gzip(Box::new(GzEncoder::new(Vec::new(), GZIP_LEVEL))),
+            describe::Packing::Zstd => Self::Zstd(zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?),
+        })
+    }
+
     fn finish(self) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
             Self::Plain(bytes) => Ok(bytes),
         }
     }
@@ -121,6 +132,7 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
             Self::Plain(sink) => sink.write(bytes),
         }
     }
@@ -399,19 +411,22 @@ impl Packer<'_> {
         for (name, content) in files {
             self.item(format!("c/{name}").as_bytes(), EntryType::Regular, 0o644, 0, &content)?;
         }
+        // tar takes an archive that ends between two things for a whole one.
+        self.item(b"c/end", EntryType::Regular, 0o644, 0, &[])?;
         self.lists = lists;
         Ok(())
     }
 
-    fn script(&self, gzip: bool, root: &str, lister: Option<&str>) -> String {
+    fn script(&self, how: describe::Packing, root: &str, lister: Option<&str>) -> String {
         let sums: String = self.lists.old.iter().map(|(_, sum)| format!("{sum}\n")).collect();
         let links = joined(self.lists.links.iter().map(|(_, target)| target.clone()));
+        let digest = |of: &[u8]| if of.is_empty() { String::new() } else { Sum::of(of).to_string() };
         let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
         set("root", root)
-            + &set("z", if gzip { "z" } else { "" })
+            + &set("packer", how.program())
             + &set("sums", include_str!("scripts/sums.sh"))
-            + &set("old", &Sum::of(sums.as_bytes()).to_string())
-            + &set("links", &Sum::of(&links).to_string())
+            + &set("old", &digest(sums.as_bytes()))
+            + &set("links", &digest(&links))
             + &lister.map_or_else(|| set("listed", ""), |it| set("listed", "yes") + it)
             + include_str!("scripts/apply.sh")
     }

@@ -408,10 +408,16 @@ fn succeeded(ran: Ran, doing: &'static str) -> Result<Ran> {
     if ran.code == 0 { Ok(ran) } else { Err(Error::Failed { doing, code: ran.code, message: last_line(&ran.stderr) }) }
 }
 
-/// The last line that a script wrote, without what a terminal would obey.
+/// What programs say last of a failure that they, or others, have told of before.
+const AFTERWARDS: [&str; 3] =
+    ["Exiting with failure status due to previous errors", "Error is not recoverable: exiting now", "Broken pipe"];
+
+/// The last line with a reason that a script wrote, without what a terminal would obey.
 fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().rev().map(str::trim).find(|it| !it.is_empty()).unwrap_or("it gave no reason");
+    let lines = || text.lines().rev().map(str::trim).filter(|it| !it.is_empty());
+    let is_reason = |line: &&str| !AFTERWARDS.iter().any(|it| line.ends_with(it));
+    let line = lines().find(is_reason).or_else(|| lines().next()).unwrap_or("it gave no reason");
     line.chars().map(|it| if it.is_control() { ' ' } else { it }).take(300).collect()
 }
 

@@ -12,6 +12,11 @@ fn a_label_is_made_part_of_a_name() {
 fn the_last_words_of_a_script_are_one_line_without_commands_for_a_terminal() {
     assert_eq!(last_line(b"one\ntar: \x1b[31mno space\n\n"), "tar:  [31mno space");
     assert_eq!(last_line(b""), "it gave no reason");
+    let full =
+        b"tar: t/a: Cannot write: No space left on device\ntar: Exiting with failure status due to previous errors\n\
+                 zstd: error 70 : Write error : cannot write block : Broken pipe\n";
+    assert_eq!(last_line(full), "tar: t/a: Cannot write: No space left on device");
+    assert_eq!(last_line(b"x: Broken pipe\n"), "x: Broken pipe");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-# Takes an archive from standard input and puts what is in it in its place. Set before: root, z, sums, and old and links,
-# the digests of what is expected to be replaced; listed, when `quick` is to say what is there in the end. In the
-# archive, `t` holds what comes, and `c` what is to be done. Everything up to the first change can be repeated; from there
+# Takes an archive from standard input and puts what is in it in its place. Set before: root; packer, which unpacks the
+# archive, or nothing; sums; old and links, the digests of what is expected to be replaced, or nothing; listed, when
+# `quick` is to say what is there in the end. In the archive, `t` holds what comes, and `c` what is to be done. Everything up to the first change can be repeated; from there
 # on each step leaves files that are whole, and a later push finds what is missing. Exit code 75: something changed since
 # it was described, and nothing was done.
 LC_ALL=C
@@ -8,26 +8,33 @@ EXTRACT_UNSAFE_SYMLINKS=1 # busybox makes no links that lead out without it
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
 umask 022
 s=.pcoder-sync
+# Where software emulates the processor, each process takes as long as hundreds of files: none is started for nothing.
+gone() {
+  { [ ! -e $s ] && [ ! -L $s ]; } || rm -rf $s
+}
 mkdir -p -- "$root" && cd -- "$root" || exit 1
 # In the folder itself, where it is on the same file system, and writable.
-rm -rf $s || exit 1
-trap 'rm -rf $s' 0
+gone || exit 1
+trap gone 0
 trap 'exit 1' 1 2 13 15
-mkdir $s && chmod 700 $s || exit 1
+umask 077
+mkdir $s || exit 1
+umask 022
 # GNU tar reads in pieces of 10 KiB unless it is told; a pipe holds 64.
 TAR_OPTIONS='--blocking-factor=128'
 export TAR_OPTIONS
-if [ -n "$z" ]; then
-  { gzip -dc || : >$s/torn; } | tar -xpof - -C $s
+if [ -n "$packer" ]; then
+  { $packer -dc || : >$s/torn; } | tar -xpof - -C $s
 else
   tar -xpof - -C $s
-fi && [ ! -e $s/torn ] || exit 1
+fi && [ ! -e $s/torn ] && [ -e $s/c/end ] || exit 1
 
 each() {
   [ ! -s "$s/c/$1" ] || xargs -0 -n 400 sh -c "$2" sh <"$s/c/$1"
 }
-[ "$(each old "$sums" | sha256sum)" = "$old  -" ] || exit 75
-[ "$(each links 'for f do [ ! -L "$f" ] || readlink -n "$f"; printf "\0"; done' | sha256sum)" = "$links  -" ] || exit 75
+[ -z "$old" ] || [ "$(each old "$sums" | sha256sum)" = "$old  -" ] || exit 75
+targets='for f do [ ! -L "$f" ] || readlink -n "$f"; printf "\0"; done'
+[ -z "$links" ] || [ "$(each links "$targets" | sha256sum)" = "$links  -" ] || exit 75
 each none 'for f do if [ -e "$f" ] || [ -L "$f" ]; then exit 1; fi; done' || exit 75
 
 present='for f do if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\0" "$f"; fi; done'
@@ -62,7 +69,7 @@ if [ -n "$listed" ]; then
     [0-9]*GNU*)
       rm -rf $s
       printf 'L%s\0' "$now"
-      if [ -n "$z" ]; then quick | gzip -c; else quick; fi
+      if command -v gzip >/dev/null 2>&1; then quick | gzip -c; else quick; fi
       ;;
   esac
 fi

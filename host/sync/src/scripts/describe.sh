@@ -10,8 +10,11 @@ clean() {
 }
 gzip=no
 command -v gzip >/dev/null 2>&1 && gzip=yes
+packer=no
+[ $gzip = no ] || packer=gzip
+command -v zstd >/dev/null 2>&1 && packer=zstd
 if [ -n "$expected" ] && cd -- "$root" 2>/dev/null && clean && [ "$(brief | sha256sum)" = "$expected  -" ]; then
-  echo "pcoder-sync 1 same $gzip"
+  echo "pcoder-sync 1 same $packer"
   exit 0
 fi
 missing=
@@ -28,7 +31,7 @@ if [ -n "$missing" ]; then
   exit 0
 fi
 if [ ! -e "$root" ] && [ ! -L "$root" ]; then
-  echo "pcoder-sync 1 absent $gzip"
+  echo "pcoder-sync 1 absent $packer"
   exit 0
 fi
 cd -- "$root" || exit 1
@@ -59,11 +62,11 @@ describe() {
   esac
   case $now$(find --version 2>/dev/null) in
     [0-9]*GNU*)
-      echo "pcoder-sync 1 listed $gzip $now"
+      echo "pcoder-sync 1 listed $packer $now"
       quick
       [ -z "$since" ] || changed=yes
       ;;
-    *) echo "pcoder-sync 1 folder $gzip" ;;
+    *) echo "pcoder-sync 1 folder $packer" ;;
   esac
   {
     status=$({ { files 2>/dev/null; echo $? >&3; } | xargs -0 -n 200 sh -c "$batch" sh >&4; echo $? >&3; } 3>&1)

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use pcoder_sync::{Error, Reason, Side};
@@ -289,12 +290,41 @@ fn an_instance_without_the_tools_is_told_which() {
     assert_eq!(tools, ["xargs", "sha256sum", "tar", "find"]);
 }
 
+/// Nothing packs smaller than nothing, and zstd is faster than gzip.
 #[test]
-fn an_instance_without_gzip_will_do() {
+fn an_instance_gets_what_it_can_unpack() {
+    let cases: [(&[&str], &[u8]); 4] = [
+        (&[], b"t\0"),
+        (&["gzip"], &[0x1f, 0x8b]),
+        (&["zstd"], &[0x28, 0xb5, 0x2f, 0xfd]),
+        (&["gzip", "zstd"], &[0x28, 0xb5, 0x2f, 0xfd]),
+    ];
+    for (packers, begins) in cases {
+        let pair = pair_with(packers);
+        fill(&pair);
+        pair.push();
+        pair.assert_same();
+        let sent = pair.machine.last_input.lock().unwrap().clone();
+        assert!(sent.starts_with(begins), "{packers:?}: {:?}", &sent[..8]);
+        // Torn on its way, it changes nothing.
+        write(pair.host().join("plain"), "changed here");
+        pair.machine.torn.store(true, Ordering::SeqCst);
+        pair.try_push().unwrap_err();
+        pair.machine.torn.store(false, Ordering::SeqCst);
+        assert_ne!(std::fs::read(pair.instance().join("plain")).unwrap(), b"changed here", "{packers:?}");
+        pair.push();
+        write(pair.instance().join("plain"), "changed there");
+        pair.pull();
+        pair.assert_same();
+    }
+}
+
+/// One whose instance has the tools that are needed, and these.
+fn pair_with(packers: &[&str]) -> Pair {
     let pair = Pair::new(Shell::System);
     let tools = pair.folder.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
-    for tool in [
+    let needed = [
         "sh",
         "stat",
         "sed",
@@ -313,19 +343,14 @@ fn an_instance_without_gzip_will_do() {
         "tar",
         "head",
         "tail",
-    ] {
+    ];
+    for tool in needed.iter().chain(packers) {
         let path = ["/bin", "/usr/bin"].into_iter().map(|it| PathBuf::from(it).join(tool)).find(|it| it.exists());
         symlink(path.unwrap(), tools.join(tool)).unwrap();
     }
     let machine =
         crate::machine::Machine { tools: Some(tools), only_tools: true, ..crate::machine::Machine::new(Shell::System) };
-    let pair = Pair { machine, ..pair };
-    fill(&pair);
-    pair.push();
-    pair.assert_same();
-    write(pair.instance().join("plain"), "changed there");
-    pair.pull();
-    pair.assert_same();
+    Pair { machine, ..pair }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Syncs that end in the middle: the instance goes down at every step, answers get lost, and the next sync repairs.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pcoder_sync::{Error, RemoteError};
 
-use crate::machine::{Pair, Shell, read, set_mode, shells, tree, write};
+use crate::machine::{Pair, Shell, notice, read, set_mode, shells, tree, write};
 
 /// Tools that count how often one was called, and end everything at one call, before it does its work. What comes after
 /// the work of one is before that of the next.
@@ -164,4 +165,46 @@ fn a_script_that_fails_is_told_with_its_last_words() {
     write(pair.instance(), "a file in the way");
     let Err(Error::Failed { code, message, .. }) = pair.try_push() else { panic!("a file is in the way") };
     assert!(code != 0 && message.contains("can't cd"), "{code}: {message}");
+}
+
+#[test]
+fn an_instance_whose_disk_is_full_keeps_what_it_had_and_says_so() {
+    let pair = Pair::new(Shell::System);
+    std::fs::create_dir(pair.instance()).unwrap();
+    let disk = |options: &str| {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(pair.instance()).output();
+        mounted.is_ok_and(|it| it.status.success())
+    };
+    if !disk("size=1m") {
+        notice("a small disk cannot be mounted here; this is not tried");
+        return;
+    }
+    let unmount = Unmount(pair.instance());
+    write(pair.host().join("small"), "before");
+    pair.push();
+    write(pair.host().join("small"), "after");
+    std::fs::write(pair.host().join("large"), vec![b'x'; 3 << 20]).unwrap();
+    for _ in 0..2 {
+        let Err(Error::Failed { message, .. }) = pair.try_push() else { panic!("there is no room") };
+        assert!(message.contains("No space left on device"), "{message}");
+        assert_eq!(tree(&pair.instance()).into_keys().collect::<Vec<_>>(), [PathBuf::from("small")]);
+        assert_eq!(read(pair.instance().join("small")), "before");
+    }
+    // What the instance has changed meanwhile comes back all the same.
+    write(pair.instance().join("found"), "there");
+    pair.pull();
+    assert_eq!(read(pair.host().join("found")), "there");
+    assert!(disk("remount,size=16m"));
+    pair.push();
+    pair.assert_same();
+    drop(unmount);
+}
+
+/// What is mounted here until this is dropped.
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).output());
+    }
 }
