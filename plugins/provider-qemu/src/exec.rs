@@ -7,6 +7,7 @@ use pcoder_sdk::retry::Policy;
 use pcoder_sdk::{CommandSpec, Endpoint, Error, ExitStatus, Output, Result, code};
 
 use crate::copy::go_on;
+use crate::halt;
 use crate::record::{Record, is_alive};
 use crate::store::Store;
 
@@ -46,15 +47,29 @@ fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Resul
     let endpoint = endpoint(host, store.operation, &record)?;
     let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {
         // Whether it began is not known, so it is not tried again.
-        Err(error) if !has_not_begun(&error) => Ok(Err(error)),
+        Err(error) if !has_not_begun(&error) => Ok(Err(told(store, id, error))),
         // While nothing runs, nobody answers.
         Err(error) if !is_alive(store.service(id)?.as_ref()) => {
             let gone = record.not_running(store.operation);
             Ok(Err(Error { message: format!("{} ({})", gone.message, error.message), ..gone }))
         }
-        result => result.map(Ok),
+        Err(error) => match is_silence(&error).then(|| halt::why(store, id)).flatten() {
+            Some(why) => Ok(Err(why)),
+            None => Err(error),
+        },
+        Ok(done) => Ok(Ok(done)),
     });
     tried?
+}
+
+/// What says more of an error than it does: why the machine went silent.
+fn told(store: Store<'_>, id: &str, error: Error) -> Error {
+    is_silence(&error).then(|| halt::why(store, id)).flatten().unwrap_or(error)
+}
+
+/// Whether it may be that nobody was there to answer.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.code.as_str(), code::UNAVAILABLE | code::TIMEOUT | code::NETWORK)
 }
 
 /// Whether nothing was run: nobody answered, or nobody let it in.
@@ -126,6 +141,28 @@ mod tests {
         let error = capture(host.provider(), ID, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
         assert_eq!(error.code, code::CONFLICT);
         assert_eq!(error.hint.as_deref(), Some("`pcoder instance resume vm-0000000a --provider qemu`"));
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_is_told_so_and_not_asked_again() {
+        for operation in ["ssh.connect", "ssh.exec"] {
+            let host = running(true);
+            host.put_on_host("state", "full", b"");
+            host.fail("ssh.capture", Error::new(code::TIMEOUT, operation, "no answer in time"));
+            let error = capture(host.provider(), ID, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
+            assert_eq!(error.code, code::IO, "{error:?}");
+            assert!(error.message.contains("disk is full"), "{}", error.message);
+            assert_eq!(
+                error.hint.as_deref(),
+                Some("free some space, then `pcoder instance resume vm-0000000a --provider qemu`")
+            );
+        }
+        // Other errors say enough, and it may stand still for a while.
+        let host = running(true);
+        host.put_on_host("state", "full", b"");
+        host.fail("ssh.capture", Error::new(code::DENIED, "ssh.exec", "no grant"));
+        let error = capture(host.provider(), ID, &CommandSpec::argv("true", [""; 0]), b"").unwrap_err();
+        assert_eq!(error.code, code::DENIED);
     }
 
     #[test]

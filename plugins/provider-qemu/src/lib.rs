@@ -21,6 +21,7 @@ mod exec;
 mod facts;
 #[cfg(test)]
 mod grants;
+mod halt;
 mod image;
 mod ladder;
 mod life;

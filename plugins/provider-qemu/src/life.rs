@@ -9,6 +9,7 @@ use crate::boot::{Boot, From};
 use crate::copy::{go_on, settle};
 use crate::disk;
 use crate::facts::Facts;
+use crate::halt;
 use crate::image::Image;
 use crate::machine::Architecture;
 use crate::options::Plan;
@@ -139,6 +140,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     match record.phase(store.service(id)?.as_ref(), now) {
         Phase::Ready => {
             let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
+            halt::go_on(store, id, PATIENCE)?;
             return Ok(record.instance(Phase::Ready));
         }
         Phase::Booting => {

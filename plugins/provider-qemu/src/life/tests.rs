@@ -31,6 +31,18 @@ fn an_instance_is_stopped_and_resumed() {
 }
 
 #[test]
+fn one_that_stands_still_for_want_of_room_goes_on_when_there_is_some() {
+    let host = world();
+    let id = booted(&host);
+    host.put_on_host("state", "full", b"");
+    let error = resume(host.provider(), &id).unwrap_err();
+    assert_eq!(error.code, code::IO);
+    assert!(error.message.contains("disk is full"), "{}", error.message);
+    host.provider().files().remove("state", "full", false).unwrap();
+    assert_eq!(resume(host.provider(), &id).unwrap().status, "ready");
+}
+
+#[test]
 fn a_guest_that_does_not_halt_is_made_to() {
     let host = world_where(|_| Guest::Deaf);
     let id = booted(&host);

@@ -1,5 +1,7 @@
 //! Machines that are killed, and pcoders that are.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -54,6 +56,70 @@ fn a_machine_that_nobody_uses_stops_when_it_was_told_to() {
     assert_eq!(machines.run(&["instance", "exec", &used, "--", "cat", "marker"]).printed(), "kept\n");
     machines.run(&["instance", "resume", &idle]).printed();
     assert_eq!(machines.run(&["instance", "exec", &idle, "--", "cat", "marker"]).printed(), "mine\n");
+    machines.terminate_all();
+}
+
+/// What is mounted here until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// A disk in memory; nothing where that may not be mounted. Again, to change its size.
+    fn with(folder: PathBuf, options: &str) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(&folder);
+        mount.output().is_ok_and(|it| it.status.success()).then(|| Self(folder))
+    }
+
+    fn becomes(&self, size: &str) {
+        std::mem::forget(Self::with(self.0.clone(), &format!("remount,size={size}")).expect("it is mounted"));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).output());
+    }
+}
+
+#[test]
+fn a_machine_for_which_this_computer_has_no_room_says_so_and_goes_on_when_it_has() {
+    let machines = Machines::new();
+    let folder = machines.world.path("pcoder/plugins/provider-qemu");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let Some(disk) = Mounted::with(folder, "size=1m,mode=0700") else {
+        eprintln!("notice: not tested, because nothing can be mounted here");
+        return;
+    };
+    let refused = machines.run(&["instance", "boot"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("No space left on device"), "{}", refused.shown());
+    assert!(machines.statuses().is_empty() && machines.qemus().is_empty());
+    disk.becomes("16m");
+    let id = machines.boot();
+    let writes = machines.run(&["instance", "exec", &id, "--shell", "head -c 40000000 /dev/urandom >large; sync"]);
+    assert!(writes.code == Some(1) && writes.stderr.contains("disk is full"), "{}", writes.shown());
+    let resumed = machines.run(&["instance", "resume", &id]);
+    assert!(resumed.code == Some(1) && resumed.stderr.contains("disk is full"), "{}", resumed.shown());
+    disk.becomes("200m");
+    machines.run(&["instance", "resume", &id]).printed();
+    // The guest has seen no error.
+    let size = || machines.run(&["instance", "exec", &id, "--shell", "wc -c <large"]).stdout;
+    until("it has gone on", || (size() == "40000000\n").then_some(()));
+    machines.terminate_all();
+}
+
+/// As after a night in which this computer slept: the guest's clock stood still, and its hardware's did not.
+#[test]
+fn a_machine_whose_clock_stood_still_learns_what_time_it_is() {
+    let machines = Machines::new();
+    let id = machines.boot();
+    let behind = || {
+        let there: u64 =
+            machines.run(&["instance", "exec", &id, "--", "date", "+%s"]).printed().trim().parse().expect("s");
+        let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        here.saturating_sub(there)
+    };
+    machines.run(&["instance", "exec", &id, "--shell", "sudo date -s @$(($(date +%s) - 3600)) >/dev/null"]).printed();
+    until("its clock is right", || (behind() <= 3).then_some(()));
     machines.terminate_all();
 }
 
