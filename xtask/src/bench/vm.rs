@@ -21,9 +21,9 @@ mod measure;
 
 use measure::{Row, in_turn, median, show, table};
 
-const BOOTS: usize = 5;
+const BOOTS: usize = 7;
 const COMMANDS: usize = 31;
-const STREAMS: usize = 5;
+const STREAMS: usize = 9;
 /// Between two commands.
 const BREATH: Duration = Duration::from_millis(100);
 const SYNCS: usize = 3;
