@@ -75,7 +75,8 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             }
             // What the guest holds in its memory belongs to what is copied, also where the memory is not.
             let endpoint = exec::endpoint(host, store.operation, &record)?;
-            let synced = host.ssh().capture(&endpoint, &CommandSpec::argv("sync", [""; 0]), b"")?;
+            let synced = host.ssh().capture(&endpoint, &CommandSpec::argv("sync", [""; 0]), b"");
+            let synced = synced.map_err(|error| exec::told(store, id, error))?;
             if !synced.status.success() {
                 return Err(synced.failure(store.operation, "sync").subject(id));
             }

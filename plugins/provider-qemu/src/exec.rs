@@ -53,7 +53,7 @@ fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Resul
             let gone = record.not_running(store.operation);
             Ok(Err(Error { message: format!("{} ({})", gone.message, error.message), ..gone }))
         }
-        Err(error) => match is_silence(&error).then(|| halt::why(store, id)).flatten() {
+        Err(error) => match why_silent(store, id, &error) {
             Some(why) => Ok(Err(why)),
             None => Err(error),
         },
@@ -63,13 +63,14 @@ fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Resul
 }
 
 /// What says more of an error than it does: why the machine went silent.
-fn told(store: Store<'_>, id: &str, error: Error) -> Error {
-    is_silence(&error).then(|| halt::why(store, id)).flatten().unwrap_or(error)
+pub(crate) fn told(store: Store<'_>, id: &str, error: Error) -> Error {
+    why_silent(store, id, &error).unwrap_or(error)
 }
 
-/// Whether it may be that nobody was there to answer.
-fn is_silence(error: &Error) -> bool {
-    matches!(error.code.as_str(), code::UNAVAILABLE | code::TIMEOUT | code::NETWORK)
+/// Why nobody answered, where that may be what an error says.
+fn why_silent(store: Store<'_>, id: &str, error: &Error) -> Option<Error> {
+    let is_silence = matches!(error.code.as_str(), code::UNAVAILABLE | code::TIMEOUT | code::NETWORK);
+    is_silence.then(|| halt::why(store, id)).flatten()
 }
 
 /// Whether nothing was run: nobody answered, or nobody let it in.

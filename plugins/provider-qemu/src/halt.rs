@@ -13,8 +13,10 @@ use crate::store::Store;
 /// QEMU's word for it, a `RunState`: <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html>.
 const HALTED: &str = "io-error";
 
-/// How long one that goes on is given to be stopped again. What could not be written is written first.
-const AGAIN: Duration = Duration::from_millis(300);
+/// How long one that goes on is looked at, and how often: what could not be written is tried again first, and stops it again
+/// where there is still no room.
+const AGAIN: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why one that does not answer stands still, if it does.
 pub(crate) fn why(store: Store<'_>, id: &str) -> Option<Error> {
@@ -22,18 +24,25 @@ pub(crate) fn why(store: Store<'_>, id: &str) -> Option<Error> {
     is_halted(&mut qmp).ok()?.then(|| error(store, id))
 }
 
-/// Lets one that stands still for this go on.
+/// Lets one that stands still for this go on. One that somebody else talks with does not.
 ///
 /// # Errors
 /// `io` when there is still no room.
-pub(crate) fn go_on(store: Store<'_>, id: &str, patience: Duration) -> Result<()> {
-    let mut qmp = Qmp::open(store.host, store.operation, id, patience)?;
+pub(crate) fn go_on(store: Store<'_>, id: &str) -> Result<()> {
+    let Ok(mut qmp) = Qmp::open(store.host, store.operation, id, Duration::ZERO) else { return Ok(()) };
     if !is_halted(&mut qmp)? {
         return Ok(());
     }
     qmp.run("cont")?;
-    store.host.clock().sleep(AGAIN);
-    if is_halted(&mut qmp)? { Err(error(store, id)) } else { Ok(()) }
+    let clock = store.host.clock();
+    let started = clock.monotonic();
+    while clock.monotonic().saturating_sub(started) < AGAIN {
+        if is_halted(&mut qmp)? {
+            return Err(error(store, id));
+        }
+        clock.sleep(LOOK);
+    }
+    Ok(())
 }
 
 fn is_halted(qmp: &mut Qmp<'_>) -> Result<bool> {
@@ -46,4 +55,19 @@ fn error(store: Store<'_>, id: &str) -> Error {
     Error::new(code::IO, store.operation, message)
         .subject(id)
         .hint(format!("free some space, then `pcoder instance resume {id} --provider qemu`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::grants::Service;
+    use serde_json::json;
+
+    #[test]
+    fn every_qemu_may_be_asked_and_let_go_on() {
+        for program in ["qemu-system-x86_64", "qemu-system-aarch64"] {
+            for command in ["query-status", "cont"] {
+                assert!(Service::of(program).allows(&json!({ "execute": command })), "{program}: {command}");
+            }
+        }
+    }
 }

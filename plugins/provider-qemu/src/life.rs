@@ -140,7 +140,7 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     match record.phase(store.service(id)?.as_ref(), now) {
         Phase::Ready => {
             let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
-            halt::go_on(store, id, PATIENCE)?;
+            halt::go_on(store, id)?;
             return Ok(record.instance(Phase::Ready));
         }
         Phase::Booting => {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use pcoder_model_server::environment::{CODEX_MODEL, OFFLINE_KEY};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
@@ -144,17 +145,18 @@ impl Terminal {
         assert!(self.runs(), "Ctrl-C is the agent's: the first one only asks");
         self.press("\x03");
         // It asks for 0.8 s, which is over before it reads the second one where software emulates a busy processor. Then
-        // that one was a first one, too. Its prompt goes when it ends.
-        let mut has_asked = true;
+        // that one was a first one, too. Its prompt goes when it ends; what is on the screen for a moment says nothing.
+        let (mut has_asked, mut asks_no_more) = (true, None);
         until("Claude Code has ended", || {
             let (asks, has_prompt) = {
                 let parser = lock(&self.screen.0);
                 let screen = parser.screen();
                 (screen.contents().contains(ONCE_MORE), has_rule(screen, screen.size().1))
             };
-            if asks {
-                has_asked = true;
-            } else if has_asked && has_prompt {
+            has_asked |= asks;
+            let since = (!asks && has_prompt).then(|| asks_no_more.unwrap_or_else(Instant::now));
+            asks_no_more = since;
+            if has_asked && since.is_some_and(|it| it.elapsed() > Duration::from_secs(2)) {
                 has_asked = false;
                 self.press("\x03\x03");
             }

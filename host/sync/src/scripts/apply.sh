@@ -1,8 +1,8 @@
 # Takes an archive from standard input and puts what is in it in its place. Set before: root; packer, which unpacks the
 # archive, or nothing; sums; old and links, the digests of what is expected to be replaced, or nothing; listed, when
-# `quick` is to say what is there in the end. In the archive, `t` holds what comes, and `c` what is to be done. Everything up to the first change can be repeated; from there
-# on each step leaves files that are whole, and a later push finds what is missing. Exit code 75: something changed since
-# it was described, and nothing was done.
+# `quick` is to say what is there in the end. In the archive, `t` holds what comes, and `c` what is to be done.
+# Everything up to the first change can be repeated; from there on each step leaves files that are whole, and a later
+# push finds what is missing. Exit code 75: something changed since it was described, and nothing was done.
 LC_ALL=C
 EXTRACT_UNSAFE_SYMLINKS=1 # busybox makes no links that lead out without it
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
@@ -17,9 +17,7 @@ mkdir -p -- "$root" && cd -- "$root" || exit 1
 gone || exit 1
 trap gone 0
 trap 'exit 1' 1 2 13 15
-umask 077
-mkdir $s || exit 1
-umask 022
+mkdir -m 700 $s || exit 1
 # GNU tar reads in pieces of 10 KiB unless it is told; a pipe holds 64.
 TAR_OPTIONS='--blocking-factor=128'
 export TAR_OPTIONS

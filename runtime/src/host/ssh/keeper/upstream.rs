@@ -139,7 +139,6 @@ impl Shell {
     }
 }
 
-/// What the user's own shell runs, which is what runs a command otherwise. One that POSIX does not know, as fish, says that
-/// it does not understand this, and then none waits.
-const WAITING: &str = "IFS= read -r line && eval \"$line\"";
+/// What such a shell runs. A user may have another one than POSIX knows, as fish. The line's name is nobody else's.
+const WAITING: &str = "exec sh -c 'IFS= read -r pcoder_line && eval \"$pcoder_line\"'";
 const WAITS: Duration = Duration::from_secs(10);
