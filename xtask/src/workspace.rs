@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::Failure;
 
-/// The repository's root.
+/// The repository's root: that of whoever runs this. Cargo gives one program to all copies of a repository that build in
+/// the same folder.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let here = PathBuf::from(here);
+    here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
 }
 
 /// The contract that the plugins are built against.
