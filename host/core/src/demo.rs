@@ -250,12 +250,12 @@ struct Told {
 async fn turn(session: &mut Session, prompt: &str, cancel: bool) -> Result<Told, Error> {
     let canceller = session.canceller();
     let mut turn = session.prompt(prompt).map_err(|error| from_acp(&error))?;
-    let (mut text, mut asked) = (String::new(), 0);
+    let (mut text, mut asked, mut is_to_be_cancelled) = (String::new(), 0, cancel);
     loop {
         match turn.next(TURN).await.map_err(|error| from_acp(&error))? {
             Event::Update(Update::Text(piece)) => {
-                // Once: an agent may say that it was interrupted, and have ended by then.
-                if cancel && text.is_empty() {
+                // Once, also where the first piece is empty: an agent may say that it was interrupted, and have ended by then.
+                if std::mem::take(&mut is_to_be_cancelled) {
                     canceller.cancel().map_err(|error| from_acp(&error))?;
                 }
                 text.push_str(&piece);
