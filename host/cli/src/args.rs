@@ -267,6 +267,9 @@ pub(crate) struct Away {
     /// What the machine that is booted reaches [default: the provider's]
     #[arg(long, conflicts_with = "instance")]
     pub(crate) network: Option<Network>,
+    /// More that the provider knows of the machine that is booted, as `memory-mib=4096`
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = instance::pair, conflicts_with = "instance")]
+    pub(crate) options: Vec<(String, String)>,
     /// Leave the instance running that was booted
     #[arg(long)]
     pub(crate) keep: bool,
@@ -287,6 +290,7 @@ impl Away {
         self.image.is_some()
             || self.instance.is_some()
             || self.network.is_some()
+            || !self.options.is_empty()
             || self.keep
             || self.no_sync
             || self.no_sync_back

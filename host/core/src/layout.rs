@@ -119,6 +119,11 @@ impl Layout {
         self.data.join("sync")
     }
 
+    /// The runs on other machines that have not ended.
+    pub fn runs(&self) -> PathBuf {
+        self.data.join("runs.toml")
+    }
+
     /// The profiles, one file each.
     pub fn profiles(&self) -> PathBuf {
         self.data.join("profiles")

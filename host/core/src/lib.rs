@@ -37,6 +37,7 @@ mod secrets;
 pub mod settings;
 mod surroundings;
 mod target;
+mod unfinished;
 
 pub use audit_log::from_audit;
 pub use capture::{Captured, Feed, Kept};

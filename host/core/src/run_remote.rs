@@ -31,6 +31,8 @@ use crate::profiles::RunLimits;
 use crate::reach::{Reach, WAY_BACK, Wanted};
 use crate::run::{Control, HOST_PATHS};
 use crate::run_surroundings::SessionIdentity;
+pub use crate::unfinished::UnfinishedRun;
+use crate::unfinished::{self, Begun, UnfinishedRuns};
 use crate::{Pcoder, RunRequest};
 
 /// The most that one command on the instance may write while a project is synced.
@@ -61,6 +63,8 @@ pub enum Note<'a> {
     Engines(EnginesWritten),
     /// An instance is being booted, or resumed.
     Booting,
+    /// An earlier run was cut off, and what its agent did is not here. Where its instance is not known, this is said once.
+    CutOff(&'a UnfinishedRun),
     /// It is ready.
     Ready(&'a str),
     /// Files are packed or unpacked.
@@ -209,9 +213,26 @@ impl RemoteRun<'_> {
     pub async fn run(&self, stdio: Stdio, control: &Control) -> Result<ExitStatus, Error> {
         // Until the tool runs the whole run can be cancelled; then only the tool, and what it did is brought back.
         let early = self.provider.until(control.cancel.clone());
-        let (instance, ours) = self.instance(&early, control).await?;
+        let unfinished = self.unfinished();
+        let goes_on = self.cut_off(&unfinished, &early).await?;
+        let is_new = goes_on.is_none();
+        let begun = match goes_on {
+            Some(begun) => begun,
+            None => self.begin(&unfinished)?,
+        };
+        let (instance, ours) = match self.instance(&early, control).await {
+            Ok(got) => got,
+            Err(error) => {
+                if is_new {
+                    begun.forget();
+                }
+                return Err(error);
+            }
+        };
+        // Written down before there is anything to miss.
+        let written = begun.is_on(&instance.id);
         (self.watcher)(Note::Ready(&instance.id));
-        let sync = match folder(&early, &instance, &self.project).await {
+        let sync = match written.and(folder(&early, &instance, &self.project).await) {
             Ok((home, folder)) => Ok((home, self.sync(&instance.id, &folder), folder)),
             Err(error) => Err(error),
         };
@@ -220,35 +241,88 @@ impl RemoteRun<'_> {
                 let result = self.there(&early, &instance, home, folder, sync, stdio, control).await;
                 let back = match (&result, self.options.sync && self.options.sync_back) {
                     // What was never brought there has no changes.
-                    (Err(Failed::Before(_)), _) | (_, false) => Ok(()),
-                    (_, true) => self.pull(&instance.id, sync).await,
+                    (Err(Failed::Before(_)), _) | (_, false) => Ok(false),
+                    (_, true) => self.pull(&instance.id, sync).await.map(|()| true),
                 };
                 (result.map_err(Failed::into_inner), back)
             }
-            Err(error) => (Err(error.clone()), Ok(())),
+            Err(error) => (Err(error.clone()), Ok(false)),
         };
-        match back {
-            Ok(()) if ours && !self.options.keep => {
+        let (result, is_back) = match back {
+            Ok(is_back) if ours && !self.options.keep => {
                 let ended = self.provider.terminate(&instance.id).await;
                 if ended.is_ok() {
                     drop(std::fs::remove_file(self.state(&instance.id)));
                     (self.watcher)(Note::Terminated(&instance.id));
                 }
-                result.and_then(|status| ended.map(|()| status))
+                (result.and_then(|status| ended.map(|()| status)), is_back)
             }
-            Ok(()) => {
+            Ok(is_back) => {
                 (self.watcher)(Note::Left(&instance.id));
-                result
+                (result, is_back)
             }
             Err(error) => {
                 (self.watcher)(Note::Left(&instance.id));
-                let message = format!("the agent's changes are still on the instance: {}", error.message);
-                Err(Error::new(error.code.clone(), "run.sync", message).subject(&instance.id).hint(format!(
-                    "`pcoder run {} --provider {} --instance {}` tries again; the instance stays until it is terminated",
-                    self.request.tool, self.request.provider, instance.id
-                )))
+                return Err(self.still_there(&instance.id, &error));
+            }
+        };
+        // What an earlier run has left there is missed until it was brought back.
+        if is_back || is_new {
+            begun.forget();
+        }
+        if is_back {
+            unfinished.forget(&unfinished::project(&self.project), &self.request.provider, &instance.id);
+        }
+        result
+    }
+
+    fn still_there(&self, instance: &str, error: &Error) -> Error {
+        let message = format!("the agent's changes are still on the instance: {}", error.message);
+        Error::new(error.code.clone(), "run.sync", message).subject(instance).hint(format!(
+            "`pcoder run {} --provider {} --instance {instance}` tries again; the instance stays until it is terminated",
+            self.request.tool, self.request.provider
+        ))
+    }
+
+    fn unfinished(&self) -> UnfinishedRuns {
+        let layout = self.pcoder.layout();
+        UnfinishedRuns::new(layout.runs(), &layout.locks)
+    }
+
+    fn begin<'b>(&self, unfinished: &'b UnfinishedRuns) -> Result<Begun<'b>, Error> {
+        unfinished.begin(&UnfinishedRun {
+            tool: self.request.tool.clone(),
+            provider: self.request.provider.clone(),
+            project: unfinished::project(&self.project),
+            // One that was named is known from the start.
+            instance: self.options.instance.clone(),
+        })
+    }
+
+    /// Says which runs of this project were cut off, and forgets those of which nothing is left. Returns the one whose
+    /// instance this run goes on with.
+    async fn cut_off<'b>(
+        &self,
+        unfinished: &'b UnfinishedRuns,
+        provider: &Provider<'_>,
+    ) -> Result<Option<Begun<'b>>, Error> {
+        let mut goes_on = None;
+        for (name, run) in unfinished.cut_off(&unfinished::project(&self.project), &self.request.provider)? {
+            // Nobody is kept from it while its provider is asked.
+            let forget = || unfinished.take(&name).into_iter().for_each(Begun::forget);
+            match &run.instance {
+                None => {
+                    (self.watcher)(Note::CutOff(&run));
+                    forget();
+                }
+                Some(id) if self.options.instance.as_ref() == Some(id) => {
+                    goes_on = goes_on.or_else(|| unfinished.take(&name));
+                }
+                Some(id) if provider.get(id).await.is_err_and(|error| error.is(code::NOT_FOUND)) => forget(),
+                Some(_) => (self.watcher)(Note::CutOff(&run)),
             }
         }
+        Ok(goes_on)
     }
 
     /// The instance, and whether it was booted for this run.

@@ -383,7 +383,7 @@ impl Place {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     super::account::pair(text, "expected `NAME=VALUE`")
 }
 

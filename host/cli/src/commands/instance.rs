@@ -69,9 +69,10 @@ async fn provider<'a>(pcoder: &'a Pcoder, on: &OnProvider, cancel: CancellationT
     pcoder.provider(&named.value.unwrap_or_default(), cancel).await
 }
 
-/// What a machine reaches, as an option of its boot.
-pub(crate) fn network_option(network: Option<Network>) -> impl Iterator<Item = Setting> {
-    network.map(|it| Setting { name: "network".to_owned(), value: it.word().to_owned() }).into_iter()
+/// The options of a boot: what the machine reaches, and what else was said.
+pub(crate) fn machine_options(network: Option<Network>, more: Vec<(String, String)>) -> Vec<Setting> {
+    let network = network.map(|it| Setting { name: "network".to_owned(), value: it.word().to_owned() });
+    network.into_iter().chain(more.into_iter().map(|(name, value)| Setting { name, value })).collect()
 }
 
 /// Says what a machine wanted to reach and must not.
@@ -101,9 +102,7 @@ pub(crate) fn boot_options(boot: Boot) -> BootOptions {
         ttl_seconds: boot.ttl.map(|it| it.as_secs().max(1)),
         ttl_action: boot.ttl.map(|_| boot.ttl_action.map_or("stop", |it| it.word()).to_owned()),
         project: None,
-        options: network_option(boot.network)
-            .chain(boot.options.into_iter().map(|(name, value)| Setting { name, value }))
-            .collect(),
+        options: machine_options(boot.network, boot.options),
     }
 }
 

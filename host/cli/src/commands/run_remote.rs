@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use pcoder_core::instances::plain_boot;
-use pcoder_core::run_remote::{Note, Pulled, Pushed, RemoteOptions, Skipped, Stage};
+use pcoder_core::run_remote::{Note, Pulled, Pushed, RemoteOptions, Skipped, Stage, UnfinishedRun};
 use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::provider::BootOptions;
 use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::runtime::text::for_people;
 use pcoder_core::{Feed, Pcoder, RunRequest};
 
-use super::instance::{network_option, refused};
+use super::instance::{machine_options, refused};
 use super::run::{KEPT, print_captured};
 use crate::args::Away;
 use crate::output::{note, size};
@@ -25,7 +25,7 @@ pub(super) async fn run(pcoder: &Pcoder, request: RunRequest, away: Away, as_jso
     let options = RemoteOptions {
         boot: BootOptions {
             image: away.image,
-            options: network_option(away.network).collect(),
+            options: machine_options(away.network, away.options),
             name: Some(format!("{} {}", request.tool, for_people(&project, 60))),
             ..plain_boot()
         },
@@ -91,6 +91,7 @@ impl Told {
         match told {
             Note::Booting => shown.spinner = Some(Spinner::start(&format!("Booting on {}", self.provider), self.quiet)),
             // Conflicts and what was left out matter also to those who read nothing else.
+            Note::CutOff(run) => cut_off(run),
             Note::Pushed(pushed) => self.pushed(pushed),
             Note::Pulled(pulled) => self.pulled(pulled),
             Note::Refused(it) => refused(it),
@@ -149,6 +150,21 @@ impl Told {
         }
         skipped(&pulled.skipped);
     }
+}
+
+fn cut_off(UnfinishedRun { tool, provider, instance, .. }: &UnfinishedRun) {
+    let tool = for_people(tool, 80);
+    note(&match instance.as_deref().map(|it| for_people(it, 128)) {
+        Some(id) => format!(
+            "warning: a run of {tool} on this project was cut off, and what it did is on {id}: \
+             `pcoder run {tool} --provider {provider} --instance {id}` goes on there and brings it back, and \
+             `pcoder instance terminate {id} --provider {provider}` throws it away"
+        ),
+        None => format!(
+            "warning: a run of {tool} on this project was cut off while its machine booted: \
+             `pcoder instance list --provider {provider}` shows whether that was left"
+        ),
+    });
 }
 
 /// How many of the files that were left out are named.

@@ -144,6 +144,9 @@ fn help_of_run() {
                     this host
                   - full:       All that this host reaches
 
+              --option <NAME=VALUE>
+                  More that the provider knows of the machine that is booted, as `memory-mib=4096`
+
               --keep
                   Leave the instance running that was booted
 

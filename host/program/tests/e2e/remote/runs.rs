@@ -105,6 +105,69 @@ fn a_run_that_is_interrupted_brings_back_what_was_done_and_leaves_no_instance() 
 }
 
 #[test]
+fn a_run_that_is_killed_is_told_by_the_next_one_until_its_work_is_back() {
+    let morph = morph();
+    let project = morph.world.project("app");
+    let instances = || -> Vec<String> {
+        let list = morph.json(&["instance", "list", "--json"]);
+        let ids = list["instances"].as_array().expect("a list").iter().map(|it| it["id"].as_str().expect("an id"));
+        ids.map(str::to_owned).collect()
+    };
+    // While it boots, what it will be called is not known here. It is said once.
+    let booting = morph.begin(&[], "@say never");
+    morph.until_booting(0);
+    booting.kill();
+    let outcome = morph.agent(&[], "@say done");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "done\n"), "{}", outcome.shown());
+    assert!(outcome.stderr.contains("was cut off while its machine booted"), "{}", outcome.shown());
+    for id in instances() {
+        morph.run(&["instance", "terminate", &id]).printed();
+    }
+
+    let working = morph.begin(&[], "@sh echo there > b; sleep 1000\n@say never");
+    let id = until("the agent works", || {
+        let id = instances().pop()?;
+        let made = morph.run(&["instance", "exec", &id, "--", "cat", "projects/app/b"]);
+        (made.stdout == "there\n").then_some(id)
+    });
+    // It goes on, so that there is nothing to say.
+    let outcome = morph.agent(&[], "@say second");
+    assert!(outcome.code == Some(0) && !outcome.stderr.contains("cut off"), "{}", outcome.shown());
+    working.kill();
+    let mends = format!("`pcoder run claude --provider morph --instance {id}`");
+    for _ in 0..2 {
+        let outcome = morph.agent(&[], "@say third");
+        assert!(outcome.code == Some(0) && outcome.stderr.contains(&mends), "{}", outcome.shown());
+    }
+    assert!(!project.join("b").exists());
+    // What is not to be brought back is still missed.
+    let outcome = morph.agent(&["--instance", &id, "--no-sync-back"], "@say fourth");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.shown());
+    let outcome = morph.agent(&[], "@say fifth");
+    assert!(outcome.stderr.contains(&mends), "{}", outcome.shown());
+    let outcome = morph.agent(&["--instance", &id], "@say sixth");
+    assert!(outcome.code == Some(0) && !outcome.stderr.contains("cut off"), "{}", outcome.shown());
+    assert_eq!(std::fs::read_to_string(project.join("b")).expect("it was brought back"), "there\n");
+    let outcome = morph.agent(&[], "@say seventh");
+    assert!(outcome.code == Some(0) && !outcome.stderr.contains("cut off"), "{}", outcome.shown());
+    assert_eq!(instances(), [id.as_str()]);
+
+    // One whose instance is gone has left nothing.
+    let working = morph.begin(&[], "@sh echo more > c; sleep 1000\n@say never");
+    let other = until("the agent works", || {
+        let id = instances().into_iter().find(|it| *it != id)?;
+        let made = morph.run(&["instance", "exec", &id, "--", "cat", "projects/app/c"]);
+        (made.stdout == "more\n").then_some(id)
+    });
+    working.kill();
+    morph.run(&["instance", "terminate", &id, &other]).printed();
+    let outcome = morph.agent(&[], "@say eighth");
+    assert!(outcome.code == Some(0) && !outcome.stderr.contains("cut off"), "{}", outcome.shown());
+    let kept = std::fs::read_to_string(morph.world.path("pcoder/runs.toml")).expect("a file");
+    assert!(!kept.contains("claude"), "{kept}");
+}
+
+#[test]
 fn what_only_this_machine_has_is_refused_before_anything_is_booted() {
     let morph = morph();
     let before = morph.requests();
