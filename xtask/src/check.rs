@@ -48,11 +48,15 @@ pub(crate) fn test() -> Result<(), Failure> {
     // The tests run those engines, with everything else in folders of their own.
     let guest = crate::build::target().join("guest-image");
     let guest_text = guest.to_str().ok_or("the target folder's path is not Unicode")?;
-    let environment = [("PCODER_TEST_ENGINES", folder), ("PCODER_TEST_GUEST", guest_text)];
+    let cloud = crate::build::target().join("cloud-image");
+    let cloud_text = cloud.to_str().ok_or("the target folder's path is not Unicode")?;
+    let environment =
+        [("PCODER_TEST_ENGINES", folder), ("PCODER_TEST_GUEST", guest_text), ("PCODER_TEST_CLOUD_IMAGE", cloud_text)];
     let no_machines = crate::guest_image::missing_for_tests();
     if no_machines.is_none() {
         println!("building the guest image that the tests start (nothing, when it is there)");
         crate::guest_image::for_tests(&guest)?;
+        crate::guest_image::cloud_image_for_tests(&cloud)?;
     }
     let mut args = vec!["test", "--"];
     let mut skipped = Vec::new();

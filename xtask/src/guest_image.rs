@@ -5,6 +5,7 @@
 
 mod apt;
 mod boot;
+mod cloud;
 mod initrd;
 mod kernel;
 mod log;
@@ -21,6 +22,7 @@ use std::time::{Instant, SystemTime};
 use crate::Failure;
 use crate::workspace::{at, root};
 
+pub(crate) use self::cloud::for_tests as cloud_image_for_tests;
 use self::log::Log;
 use self::manifest::Manifest;
 

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use pcoder_engines::Patience;
 use pcoder_runtime::Error;
-use pcoder_vm::{Arch, Bootstrap, Bootstrapped, HostFacts, Images, Origin, Places, Reporter};
+use pcoder_runtime::manifest::Kind;
+use pcoder_vm::{Arch, Bootstrap, Bootstrapped, HostFacts, Images, Origin, Places, Reporter, Tried};
 use tokio_util::sync::CancellationToken;
 
-use crate::Pcoder;
 use crate::doctor::ThisMachine;
 use crate::errors::{from_state, from_vm};
 use crate::layout::absolute;
+use crate::{Mode, Pcoder};
 
 /// The file of the facts, for plugins.
 pub(crate) const FACTS: &str = "facts.json";
@@ -77,6 +78,14 @@ impl Pcoder {
     pub(crate) async fn look_at_host(&self) -> &Looked {
         let machine = self.this_machine();
         self.host.get_or_init(|| async move { HostFacts::of(&machine, &self.layout().machine()).await }).await
+    }
+
+    /// The same with what the provider of machines has found out by starting some. For people: whoever starts a machine may
+    /// want what did not work to be tried again.
+    pub(crate) async fn host_as_tried(&self) -> HostFacts {
+        let provider = format!("{}{}", Kind::Provider.prefix(), Mode::LinuxPortable.provider());
+        let (facts, _) = self.look_at_host().await;
+        facts.after(&Tried::read(&self.layout().plugin_state(&provider)))
     }
 
     fn this_machine(&self) -> ThisMachine {

@@ -85,10 +85,10 @@ impl Pcoder {
 
     /// What virtual machines would be run with, or what they lack.
     async fn virtual_machines(&self, image: Option<&str>) -> Result<Speed, Error> {
-        let (facts, problem) = self.look_at_host().await;
-        if let Some(problem) = problem {
+        if let (_, Some(problem)) = self.look_at_host().await {
             return Err(from_vm(problem));
         }
+        let facts = self.host_as_tried().await;
         let Some(best) = facts.best() else {
             let said = facts.accelerators.iter().filter_map(|it| Some(format!("{}: {}", it.name, it.why.as_ref()?)));
             let message = format!("nothing runs virtual machines here ({})", said.collect::<Vec<_>>().join("; "));

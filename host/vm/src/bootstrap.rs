@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arch::{Arch, platform};
 use crate::archive;
+use crate::cloud;
 use crate::error::{At as _, Error, Result};
 use crate::files::{blocking, expect_room, flush_folder, hexadecimal, locked, publish, remove_tree};
 use crate::guest::{self, Guest};
@@ -216,7 +217,7 @@ impl Bootstrap {
         if entry.files.len() != guest.parts().len() + 1 {
             return Err("the manifest has files that are no part of the image".to_owned());
         }
-        Ok(())
+        cloud::check_disk(staging, &guest)
     }
 
     async fn qemu(&self, sys: &dyn Sys, known: Known<'_>) -> Result<Result<Settled>> {

@@ -212,7 +212,9 @@ impl Error {
             ),
             Self::ImageDamaged { .. } => "`pcoder runtime bootstrap --force` brings it again".to_owned(),
             Self::NotAnImage { .. } => {
-                "name the folder that `cargo xtask guest-image` made: it has a guest.json".to_owned()
+                "name the folder that `cargo xtask guest-image` made, which has a guest.json; or one with a cloud's image, its \
+                 kernel and its initial file system, as docs/runbook.md says"
+                    .to_owned()
             }
             Self::Name { .. } => "give it another name; `pcoder runtime images` shows those that there are".to_owned(),
             Self::NoManifest { .. } => {

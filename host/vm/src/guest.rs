@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::arch::Arch;
 use crate::error::{At as _, Error, Result};
 
-/// The format that is understood.
+/// The formats that are understood: pcoder's own images, and those that something else sets up.
 const FORMAT: u32 = 1;
+pub(crate) const CLOUD_FORMAT: u32 = 2;
 
 /// Its name in an image's folder.
 pub(crate) const NAME: &str = "guest.json";
@@ -21,11 +22,11 @@ const LARGEST: u64 = 4 << 20;
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
-    /// 1.
+    /// 1, or 2 for one that `setup` is said of.
     pub format: u32,
     /// Its processor.
     pub arch: Arch,
-    /// Debian's name of the release.
+    /// Debian's name of the release; of a cloud's image, the disk's name.
     pub suite: String,
     /// The kernel's version.
     pub kernel_version: String,
@@ -44,6 +45,40 @@ pub struct Guest {
     /// Debian's packages in it, with their versions.
     #[serde(default)]
     pub packages: BTreeMap<String, String>,
+    /// What makes it somebody's machine. None for pcoder's own, which does so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Setup>,
+    /// How `root` is to be read.
+    #[serde(default, skip_serializing_if = "DiskFormat::is_raw")]
+    pub root_format: DiskFormat,
+    /// The bytes that the machine sees, where its format says them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_bytes: Option<u64>,
+}
+
+/// What makes an image somebody's machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Setup {
+    /// `cloud-init`, by a seed of its kind `NoCloud`.
+    CloudInit,
+}
+
+/// How a disk is to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// As it is.
+    #[default]
+    Raw,
+    /// QEMU's.
+    Qcow2,
+}
+
+impl DiskFormat {
+    fn is_raw(&self) -> bool {
+        *self == Self::Raw
+    }
 }
 
 /// One file beside `guest.json`.
@@ -84,10 +119,14 @@ impl Guest {
         }
         let wrong = |error: serde_json::Error| format!("{NAME}: {error}");
         let Format { format } = serde_json::from_slice(text).map_err(wrong)?;
-        if format != FORMAT {
-            return Err(format!("{NAME} has format {format}, this pcoder reads {FORMAT}"));
+        if ![FORMAT, CLOUD_FORMAT].contains(&format) {
+            return Err(format!("{NAME} has format {format}, this pcoder reads {FORMAT} and {CLOUD_FORMAT}"));
         }
         let guest: Self = serde_json::from_slice(text).map_err(wrong)?;
+        // Whoever reads the first format does not look for it.
+        if (format == FORMAT) != (guest.setup.is_none() && guest.root_format.is_raw()) {
+            return Err(format!("{NAME} is not what its format {format} is for"));
+        }
         for part in guest.parts() {
             if !is_plain(&part.file) || part.file == NAME {
                 return Err(format!("{NAME} names a file that is none of its folder: `{}`", part.file.escape_debug()));
@@ -103,13 +142,21 @@ impl Guest {
         Ok(guest)
     }
 
+    /// As it is written.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
     /// Its files: kernel, first file system, disk.
     pub fn parts(&self) -> [&Part; 3] {
         [&self.kernel, &self.initrd, &self.root]
     }
 
-    /// The name that it has when it is given none: `debian-13-amd64`.
+    /// The name that it has when it is given none: `debian-13-amd64`, or that of a cloud's disk.
     pub fn name(&self) -> String {
+        if self.setup.is_some() {
+            return self.suite.clone();
+        }
         // The number is what people know; other releases have the word that is in the file.
         let suite = if self.suite == "trixie" { "13" } else { &self.suite };
         format!("debian-{suite}-{}", self.arch)
@@ -151,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_newer_format_and_files_elsewhere_are_refused() {
-        assert!(Guest::parse(&text(|it| it["format"] = 2.into())).unwrap_err().contains("has format 2"));
+        assert!(Guest::parse(&text(|it| it["format"] = 3.into())).unwrap_err().contains("has format 3"));
+        let mixed = text(|it| it["root_format"] = "qcow2".into());
+        assert!(Guest::parse(&mixed).unwrap_err().contains("not what its format 1 is for"));
         for name in ["../x", "/etc/passwd", "a/b", r"a\b", "", ".hidden", "guest.json", "nul", "INITRD"] {
             assert!(Guest::parse(&text(|it| it["root"]["file"] = name.into())).is_err(), "{name}");
         }

@@ -14,6 +14,7 @@ use pcoder_engines::{Phase, Progress, Silent};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud;
 use crate::copy::copy_checked;
 use crate::error::{At as _, Error, Result};
 use crate::files::{Meter, blocking, expect_room, flush_folder, hash, locked, publish, remove_tree, taken};
@@ -142,7 +143,8 @@ impl Images {
         .await
     }
 
-    /// Takes an image out of a folder that `cargo xtask guest-image` made. Without a name it gets that of its release
+    /// Takes an image out of a folder that `cargo xtask guest-image` made, or that has a cloud's image, its kernel and its
+    /// initial file system. Without a name it gets that of its release
     /// and processor. Holes stay holes, and where the file system can share blocks, it does. One that is there with the
     /// same files stays, unless `force`.
     ///
@@ -157,7 +159,12 @@ impl Images {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Imported> {
-        let guest = Guest::read(from)?;
+        let guest = if from.is_dir() && !from.join(guest::NAME).exists() {
+            let (from, progress, cancel) = (from.to_path_buf(), Arc::clone(&progress), cancel.clone());
+            blocking(move || cloud::describe(&from, &*progress, &cancel)).await?
+        } else {
+            Guest::read(from)?
+        };
         check(from, &guest).map_err(|detail| Error::NotAnImage { path: from.to_path_buf(), detail })?;
         let name = name.map_or_else(|| guest.name(), str::to_owned);
         let folder = self.place(&name)?;
@@ -215,7 +222,13 @@ impl Images {
             let Part { file, size, sha256 } = part;
             copy_checked(&from.join(file), &staging.join(file), (*size, sha256), progress, cancel)?;
         }
-        let text = fs::read(from.join(guest::NAME)).at("read", from)?;
+        // Of what was copied: what it was copied of may have changed.
+        cloud::check_disk(staging, guest).map_err(|detail| Error::NotAnImage { path: from.to_path_buf(), detail })?;
+        let text = match guest.setup {
+            // It was described here.
+            Some(_) if !from.join(guest::NAME).exists() => guest.text(),
+            _ => fs::read(from.join(guest::NAME)).at("read", from)?,
+        };
         // It may have been written again since it was read.
         if Guest::parse(&text).ok().as_ref() != Some(guest) {
             return Err(Error::NotAnImage { path: from.to_path_buf(), detail: "it changed meanwhile".to_owned() });
@@ -298,7 +311,7 @@ fn check(folder: &Path, guest: &Guest) -> Result<(), String> {
     Ok(())
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
     let more = |it: u8| plain(it) || matches!(it, b'.' | b'_' | b'-');
     (1..=64).contains(&name.len())

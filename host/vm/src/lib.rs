@@ -17,6 +17,7 @@ mod accelerators;
 mod arch;
 mod archive;
 mod bootstrap;
+mod cloud;
 mod copy;
 mod error;
 #[cfg(test)]
@@ -31,14 +32,16 @@ mod manifest;
 mod obtain;
 mod qemu;
 mod sys;
+mod tried;
 
 pub use accelerators::{Accelerator, ladder};
 pub use arch::{Arch, platform};
 pub use bootstrap::{Bootstrap, Bootstrapped, Outcome, Places, Reporter, Settled, bootstrap};
 pub use error::{Error, Result};
 pub use facts::{HostFacts, QemuFact};
-pub use guest::{Guest, Part};
+pub use guest::{DiskFormat, Guest, Part, Setup};
 pub use images::{Image, Images, Imported, Listed};
 pub use manifest::{Archive, Compression, ImageEntry, ImageFile, Manifest, Origin, QemuEntry};
 pub use qemu::{OLDEST, Place as QemuPlace, Qemu, Version, find as find_qemu};
 pub use sys::Sys;
+pub use tried::{TRIED, Tried};

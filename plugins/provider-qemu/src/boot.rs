@@ -38,6 +38,11 @@ const RESTORED_SOFTWARE: Duration = Duration::from_secs(15);
 /// How long the boot of a template may take, for which an instance waits that can boot without.
 const TEMPLATE_SOFTWARE: Duration = Duration::from_secs(60);
 
+/// The same where systemd and cloud-init boot, which takes twenty times as long as pcoder's own guest. A call has
+/// 600 s.
+const OTHERS_HARDWARE: Duration = Duration::from_secs(120);
+const OTHERS_SOFTWARE: Duration = Duration::from_secs(270);
+
 /// How often one looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// The same for what is there in less than a second.
@@ -168,13 +173,17 @@ impl Boot<'_> {
                     if let Some(key) = key.filter(|_| !is_copy) {
                         template::booted(store, &key);
                     }
-                    // To forget it costs another try, and this boot has worked.
-                    drop(memory.learn(store, &self.facts, accelerator, &failures));
+                    // What takes an image of somebody else's too long says nothing of others. To forget it costs another
+                    // try, and this boot has worked.
+                    if !self.image.is_set_up_by_cloud_init() {
+                        drop(memory.learn(store, &self.facts, accelerator, &failures));
+                    }
                     return Ok(());
                 }
                 Ok(Err(fell)) => {
                     store.end(&record.id, Duration::ZERO)?;
-                    if fell.crashed && accelerator.is_software() && attempt < SOFTWARE_TRIES {
+                    let soon = !self.image.is_set_up_by_cloud_init();
+                    if fell.crashed && soon && accelerator.is_software() && attempt < SOFTWARE_TRIES {
                         waiting.push_front((accelerator, attempt + 1));
                     }
                     failures.push(Failure::new(accelerator, fell.why));
@@ -215,6 +224,7 @@ impl Boot<'_> {
             key: &key,
             environment: &environment,
             idle_stop: record.idle_stop,
+            cloud_init: self.image.is_set_up_by_cloud_init(),
         };
         let path = format!("{}/seed.img", folder(&record.id));
         host.files().write_atomic(ROOT, &path, &seed.disk(self.store.operation)?, WriteOptions::plain())
@@ -282,7 +292,11 @@ impl Boot<'_> {
         beat: &mut Beat<'_>,
     ) -> Result<Result<Ready, String>> {
         let (host, clock) = (self.store.host, self.store.host.clock());
-        let deadline = start.deadline(accelerator);
+        let deadline = match (self.image.is_set_up_by_cloud_init(), accelerator.is_software()) {
+            (false, _) => start.deadline(accelerator),
+            (true, false) => OTHERS_HARDWARE,
+            (true, true) => OTHERS_SOFTWARE,
+        };
         let started = clock.monotonic();
         let mut qmp = Qmp::open(host, self.store.operation, &record.id, deadline)?;
         qmp.negotiate()?;
@@ -303,7 +317,7 @@ impl Boot<'_> {
             if guest.is_there
                 && let Some(host_key) = guest.read(&mut qmp, &record.id)?
             {
-                bound_console(&mut qmp)?;
+                console::bound(&mut qmp)?;
                 let Some(ssh_port) = ports::find(&mut qmp, ports::SSH)? else {
                     return Ok(Err("QEMU does not say where the guest's SSH server is".to_owned()));
                 };
@@ -331,16 +345,6 @@ impl Boot<'_> {
             }
             qmp.wait(look);
         }
-    }
-}
-
-/// From now on QEMU keeps the end of what the guest writes to its console in memory: it could fill this host's disk.
-/// Not every console can be moved.
-fn bound_console(qmp: &mut Qmp<'_>) -> Result<()> {
-    let backend = json!({ "type": "ringbuf", "data": { "size": 65536 } });
-    match qmp.run_with("chardev-change", json!({ "id": "serial0", "backend": backend })) {
-        Err(error) if error.code != code::PROCESS => Err(error),
-        _ => Ok(()),
     }
 }
 

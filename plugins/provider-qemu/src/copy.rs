@@ -83,7 +83,8 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             let mut qmp = Qmp::open(host, store.operation, id, PATIENCE)?;
             // As it is now that nobody else talks.
             record = store.read(id)?;
-            match memory::can_be_saved(host, &facts, architecture, &record) {
+            let knows_of_copies = !image.is_set_up_by_cloud_init();
+            match knows_of_copies && memory::can_be_saved(host, &facts, architecture, &record) {
                 true => memory::freeze(store, architecture, &mut record, &copy, &mut qmp)?,
                 false => (freeze(store, architecture, &mut record, Some(&mut qmp))?, From::Nothing),
             }

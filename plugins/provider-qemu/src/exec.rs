@@ -21,6 +21,9 @@ pub(crate) const KEY: &str = "MACHINE_KEY";
 /// A guest takes a few logins at once and no more, and one that was just booted is slow.
 const TRIES: Policy = Policy { attempts: 6, first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
+/// How long all tries may take of one that lets in nobody and refuses nobody: each waits for a login's time.
+const SILENCE: Duration = Duration::from_secs(45);
+
 /// Where commands of an instance run.
 pub(crate) fn endpoint(host: ProviderHost<'_>, operation: &str, record: &Record) -> Result<Endpoint> {
     record.endpoint(operation, host.secrets().get(KEY)?)
@@ -45,6 +48,7 @@ fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Resul
         record = goes_on;
     }
     let endpoint = endpoint(host, store.operation, &record)?;
+    let started = host.clock().monotonic();
     let tried = TRIES.run(host.clock(), host.random(), |_| match act(&endpoint) {
         // Whether it began is not known, so it is not tried again.
         Err(error) if !has_not_begun(&error) => Ok(Err(told(store, id, error))),
@@ -55,11 +59,21 @@ fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Resul
         }
         Err(error) => match why_silent(store, id, &error) {
             Some(why) => Ok(Err(why)),
+            None if host.clock().monotonic().saturating_sub(started) >= SILENCE => Ok(Err(silent(store, id, error))),
             None => Err(error),
         },
         Ok(done) => Ok(Ok(done)),
     });
-    tried?
+    tried.unwrap_or_else(|error| Err(if error.is_transient() { silent(store, id, error) } else { error }))
+}
+
+/// An error of a machine that runs and lets in nobody, with what it has to say itself.
+fn silent(store: Store<'_>, id: &str, error: Error) -> Error {
+    let words = crate::console::last_words(store, id);
+    let words = words.map(|it| format!(", and its console ends with: {it}")).unwrap_or_default();
+    Error { message: format!("the machine runs, and nobody can log in: {}{words}", error.message), ..error }.hint(format!(
+        "`pcoder instance stop {id} --provider qemu`, then `pcoder instance resume {id} --provider qemu`, starts it anew"
+    ))
 }
 
 /// What says more of an error than it does: why the machine went silent.
@@ -132,7 +146,25 @@ mod tests {
         for _ in 0..9 {
             host.fail("ssh.capture", refused());
         }
-        assert_eq!(capture(host.provider(), ID, &spec, b"").map_err(|it| it.attempt), Err(Some(6)));
+        let error = capture(host.provider(), ID, &spec, b"").unwrap_err();
+        assert_eq!(error.attempt, Some(6));
+        assert!(error.message.contains("nobody can log in: connection refused"), "{}", error.message);
+    }
+
+    #[test]
+    fn one_that_takes_a_logins_time_to_say_nothing_is_not_waited_for_six_times() {
+        let host = running(true);
+        host.put_on_host("state", "console", b"Out of memory: Killed process 1 (dropbear)\n");
+        let logins = std::cell::Cell::new(0);
+        let error = reached(host.provider(), ID, |_| -> Result<()> {
+            logins.set(logins.get() + 1);
+            host.provider().clock().sleep(Duration::from_secs(30));
+            Err(Error::new(code::TIMEOUT, "ssh.connect", "no answer within 30 s"))
+        });
+        let error = error.unwrap_err();
+        assert_eq!((logins.get(), error.code.as_str()), (2, code::TIMEOUT));
+        assert!(error.message.contains("Killed process 1 (dropbear)"), "{}", error.message);
+        assert!(error.hint.is_some_and(|it| it.contains("resume vm-0000000a")));
     }
 
     #[test]

@@ -18,18 +18,30 @@ const HALTED: &str = "io-error";
 const AGAIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long those wait who only describe it: where QEMU itself was stopped, nothing is known of its guest.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// How long those wait for their turn who need the answer: longer than whoever glances has his.
+const TURN: Duration = Duration::from_secs(3);
+
 /// Why one that does not answer stands still, if it does.
 pub(crate) fn why(store: Store<'_>, id: &str) -> Option<Error> {
-    let mut qmp = Qmp::open(store.host, store.operation, id, Duration::ZERO).ok()?;
+    let mut qmp = Qmp::open(store.host, store.operation, id, TURN).ok()?;
     is_halted(&mut qmp).ok()?.then(|| error(store, id))
 }
 
-/// Lets one that stands still for this go on. One that somebody else talks with does not.
+/// The same for who only describes it.
+pub(crate) fn seen(store: Store<'_>, id: &str) -> Option<Error> {
+    let qmp = Qmp::open(store.host, store.operation, id, Duration::ZERO).ok()?;
+    is_halted(&mut qmp.answering_within(GLANCE)).ok()?.then(|| error(store, id))
+}
+
+/// Lets one that stands still for this go on.
 ///
 /// # Errors
-/// `io` when there is still no room.
+/// `io` when there is still no room; `conflict` where somebody else talks with it for long.
 pub(crate) fn go_on(store: Store<'_>, id: &str) -> Result<()> {
-    let Ok(mut qmp) = Qmp::open(store.host, store.operation, id, Duration::ZERO) else { return Ok(()) };
+    let mut qmp = Qmp::open(store.host, store.operation, id, TURN)?;
     if !is_halted(&mut qmp)? {
         return Ok(());
     }

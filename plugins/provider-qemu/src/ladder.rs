@@ -168,6 +168,10 @@ mod tests {
         let here = facts("10.0.2", "b");
         let failures = [Failure::new(Accelerator::Kvm, "silent"), Failure::new(Accelerator::Tcg, "slow")];
         Memory::read(store).learn(store, &here, Accelerator::Tcg, &failures).unwrap();
+        // pcoder reads it too, in this form (host/vm/src/tried.rs).
+        let written: serde_json::Value = serde_json::from_slice(&host.host_file("state", FILE).unwrap()).unwrap();
+        let expected = r#"{"key":"10.0.2 b","failures":[{"accelerator":"kvm","reason":"silent"}]}"#;
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(expected).unwrap());
         let memory = Memory::read(store);
         let left = names(&rungs(&here, &memory, "o", None, None).unwrap()).1;
         assert_eq!(left, ["kvm: silent (before; not tried again)", "hvf: no Mac"]);

@@ -13,6 +13,7 @@
 #![allow(clippy::result_large_err, reason = "the contract's error is a record with room for what went wrong")]
 
 mod boot;
+mod cloud;
 mod console;
 mod copy;
 mod disk;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use pcoder_sdk::host::ProviderHost;
+use pcoder_sdk::types::ServiceStatus;
 use pcoder_sdk::{BootOptions, Error, Instance, Result, Setting, code};
 
 use crate::boot::{Boot, From};
+use crate::cloud;
 use crate::copy::{go_on, settle};
 use crate::disk;
 use crate::facts::Facts;
@@ -43,6 +45,10 @@ pub(crate) fn boot(host: ProviderHost<'_>, options: BootOptions) -> Result<Insta
     let architecture = architecture(&facts, store.operation)?;
     let plan = Plan::of(host, &facts, architecture, options)?;
     let image = Image::read(host, store.operation, &plan.image)?;
+    image.fits(store.operation, architecture)?;
+    if image.is_set_up_by_cloud_init() {
+        cloud::check(store.operation, &plan.environment)?;
+    }
     let from = if plan.template { From::Template } else { From::Nothing };
     let keeps = plan.templates;
     let mut record = plan.record(store.new_id(), disk::new_name(host), &image, host.clock().now_ms())?;
@@ -70,11 +76,23 @@ pub(crate) fn bring_up(boot: &Boot<'_>, record: &mut Record) -> Result<Instance>
 pub(crate) fn get(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let store = Store::new(host, "provider.get");
     let record = store.read(id)?;
-    let phase = record.phase(store.service(id)?.as_ref(), host.clock().now_ms());
-    Ok(record.instance(phase))
+    Ok(described(store, &record, store.service(id)?.as_ref(), host.clock().now_ms()))
 }
 
-/// Those that there are: folders, and machines that run without one. Nobody is talked with.
+/// An instance as it is now. One that runs is asked whether it stands still: nobody else would say so.
+fn described(store: Store<'_>, record: &Record, service: Option<&ServiceStatus>, now_ms: u64) -> Instance {
+    let phase = record.phase(service, now_ms);
+    let mut instance = record.instance(phase);
+    if phase == Phase::Ready
+        && let Some(why) = halt::seen(store, &record.id)
+    {
+        "error".clone_into(&mut instance.status);
+        instance.details.push(Setting::new("problem", why.message));
+    }
+    instance
+}
+
+/// Those that there are: folders, and machines that run without one.
 pub(crate) fn list(host: ProviderHost<'_>) -> Result<Vec<Instance>> {
     let store = Store::new(host, "provider.list");
     let services = host.services().list().map_err(|error| error.during(store.operation))?;
@@ -84,7 +102,7 @@ pub(crate) fn list(host: ProviderHost<'_>) -> Result<Vec<Instance>> {
     ids.dedup();
     let now = host.clock().now_ms();
     let described = ids.into_iter().map(|id| match store.read(&id) {
-        Ok(record) => record.instance(record.phase(services.iter().find(|it| it.name == id), now)),
+        Ok(record) => described(store, &record, services.iter().find(|it| it.name == id), now),
         Err(error) => Instance {
             id,
             status: "error".to_owned(),

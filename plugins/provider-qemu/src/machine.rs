@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use crate::facts::Version;
-use crate::image::Image;
+use crate::image::{DiskFormat, Image};
 use crate::record::{Network, Record};
 
 /// What runs a guest's instructions.
@@ -143,7 +143,7 @@ pub(crate) fn arguments(program: Program, accelerator: Accelerator, image: &Imag
     add("-kernel", image.kernel());
     add("-initrd", image.initrd());
     add("-append", cmdline.trim().to_owned());
-    add("-blockdev", raw("base", &image.root()));
+    add("-blockdev", base(image));
     let mut below = "base".to_owned();
     for (depth, layer) in record.layers.iter().enumerate().rev() {
         add("-blockdev", node(layer, &below, depth > 0));
@@ -188,6 +188,18 @@ fn raw(name: &str, path: &str) -> String {
     json!({ "driver": "raw", "node-name": name, "read-only": true, "file": file }).to_string()
 }
 
+/// The image's disk. Whatever it says itself, nothing is below it.
+fn base(image: &Image) -> String {
+    let file = json!({ "driver": "file", "filename": image.root(), "read-only": true });
+    match image.root_format() {
+        DiskFormat::Raw => raw("base", &image.root()),
+        DiskFormat::Qcow2 => json!({
+            "driver": "qcow2", "node-name": "base", "read-only": true, "backing": null, "file": file,
+        })
+        .to_string(),
+    }
+}
+
 /// A layer. What is below it is said here, so that nothing in the file itself is believed.
 fn node(layer: &str, below: &str, frozen: bool) -> String {
     let filename = crate::disk::path(layer);
@@ -207,14 +219,19 @@ fn node(layer: &str, below: &str, frozen: bool) -> String {
 mod tests {
     use super::*;
     use crate::grants::Service;
-    use crate::peer::{record, world};
+    use crate::peer::{image, record, world};
     use crate::start::Start;
 
     fn made(arch: &str, accelerator: Accelerator, version: Version, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let host = world();
-        let image = Image::read(host.provider(), "o", "debian-13-amd64").unwrap();
+        let cloud = image().replace("\"format\":1", "\"format\":2,\"setup\":\"cloud-init\",\"root_format\":\"qcow2\"");
+        host.put_on_host("images", "cloud/guest.json", cloud.as_bytes());
+        for file in ["vmlinux", "initrd", "root.img"] {
+            host.put_on_host("images", &format!("cloud/{file}"), b"12345");
+        }
         let mut record = record("vm-0000000a");
         change(&mut record);
+        let image = Image::read(host.provider(), "o", &record.image).unwrap();
         let architecture = Architecture::of(arch).unwrap();
         let program = Program { architecture, version, sandbox: accelerator == Accelerator::Kvm };
         arguments(program, accelerator, &image, &record)
@@ -271,6 +288,7 @@ mod tests {
                 record.network = Network::None;
                 record.engines = Some("linux-x64-0a.squashfs".to_owned());
             }));
+            all.push(made(arch, Accelerator::Tcg, [10, 0, 2], |record| "cloud".clone_into(&mut record.image)));
             if arch == "x86_64" {
                 let cold = made(arch, Accelerator::Tcg, [10, 0, 2], |record| record.id = "tp-0000000a".to_owned());
                 all.push(Start::Template.arguments(cold, "tp-0000000a", 2048));
@@ -295,6 +313,14 @@ mod tests {
         let disks: Vec<&str> = text.lines().filter(|it| it.contains("qcow2") || it.contains("drive=")).collect();
         insta::assert_snapshot!(disks.join("\n"));
         assert!(text.contains("restrict=on"));
+    }
+
+    #[test]
+    fn what_a_clouds_disk_says_to_be_below_it_is_not_believed() {
+        let text = lines(&made("x86_64", Accelerator::Tcg, [10, 0, 2], |it| "cloud".clone_into(&mut it.image)));
+        let base = text.lines().find(|it| it.contains("\"node-name\":\"base\"")).unwrap();
+        assert!(base.contains("\"driver\":\"qcow2\"") && base.contains("\"backing\":null"), "{base}");
+        assert!(text.contains("cloud/root.img") && base.contains("\"read-only\":true"));
     }
 
     #[test]

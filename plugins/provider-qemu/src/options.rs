@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) template: bool,
     /// Whether there may be templates at all: what a setting says holds for all machines.
     pub(crate) templates: bool,
-    environment: BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, String>,
     idle_stop: Option<u64>,
     engines: Option<String>,
 }

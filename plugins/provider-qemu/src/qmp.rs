@@ -21,6 +21,8 @@ pub(crate) struct Qmp<'a> {
     talk: Box<dyn Talk>,
     clock: &'a dyn Clock,
     operation: &'static str,
+    /// How long an answer may take.
+    answer: Duration,
     next: u64,
     events: VecDeque<Event>,
 }
@@ -60,7 +62,13 @@ impl<'a> Qmp<'a> {
         let talk = host.services().talk(service, patience).map_err(|error| error.during(operation))?;
         // Whole numbers up to here are the same in every reader of JSON.
         let next = host.random().bits() >> 16;
-        Ok(Self { talk, clock: host.clock(), operation, next, events: VecDeque::new() })
+        Ok(Self { talk, clock: host.clock(), operation, answer: ANSWER, next, events: VecDeque::new() })
+    }
+
+    /// The same for what can be done without.
+    #[must_use]
+    pub(crate) fn answering_within(self, answer: Duration) -> Self {
+        Self { answer, ..self }
     }
 
     /// What it is for.
@@ -118,9 +126,9 @@ impl<'a> Qmp<'a> {
         self.talk.send(&message.to_string()).map_err(|error| error.during(self.operation))?;
         let started = self.clock.monotonic();
         loop {
-            let left = ANSWER.saturating_sub(self.clock.monotonic().saturating_sub(started));
+            let left = self.answer.saturating_sub(self.clock.monotonic().saturating_sub(started));
             if left.is_zero() {
-                let message = format!("QEMU gave no answer within {} s", ANSWER.as_secs());
+                let message = format!("QEMU gave no answer within {} s", self.answer.as_secs());
                 return Err(Error::new(code::TIMEOUT, self.operation, message));
             }
             match self.line()? {

@@ -5,6 +5,8 @@ use std::io::{Cursor, Write as _};
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use pcoder_sdk::{Error, Result, Setting, code};
 
+use crate::cloud;
+
 /// Bytes of the disk. The smallest that every reader of FAT takes for a floppy's.
 const SIZE: usize = 1_440 * 1024;
 
@@ -20,18 +22,28 @@ pub(crate) struct Seed<'a> {
     pub(crate) environment: &'a [Setting],
     /// After how many seconds without anybody it stops itself.
     pub(crate) idle_stop: Option<u64>,
+    /// Whether it is cloud-init that reads it.
+    pub(crate) cloud_init: bool,
 }
 
 impl Seed<'_> {
     /// The disk.
     pub(crate) fn disk(&self, operation: &str) -> Result<Vec<u8>> {
         let mut meta = format!("instance-id: {}\nlocal-hostname: {}\n", self.instance, self.host_name);
-        if let Some(seconds) = self.idle_stop {
+        if let Some(seconds) = self.idle_stop.filter(|_| !self.cloud_init) {
             meta += &format!("pcoder-idle-stop: {seconds}\n");
         }
         let environment: String = self.environment.iter().map(|it| format!("{}={}\n", it.name, it.value)).collect();
-        let files =
-            [("meta-data", meta), ("authorized_keys", format!("{}\n", self.key.trim())), ("environment", environment)];
+        let files = match self.cloud_init {
+            true => {
+                vec![("meta-data", meta), ("user-data", cloud::user_data(self.key, self.environment, self.idle_stop))]
+            }
+            false => vec![
+                ("meta-data", meta),
+                ("authorized_keys", format!("{}\n", self.key.trim())),
+                ("environment", environment),
+            ],
+        };
         disk(&files).map_err(|error| {
             let message = format!("what the guest is to be told does not fit onto its disk: {error}");
             Error::new(code::LIMIT, operation, message)
@@ -68,6 +80,7 @@ mod tests {
             key: "ssh-ed25519 AAAA\n",
             environment: &environment,
             idle_stop: Some(90),
+            cloud_init: false,
         };
         let mut disk = seed.disk("o").unwrap();
         assert_eq!(disk, seed.disk("o").unwrap());
@@ -81,12 +94,23 @@ mod tests {
         assert_eq!(read("meta-data"), "instance-id: vm-1\nlocal-hostname: box\npcoder-idle-stop: 90\n");
         assert_eq!(read("authorized_keys"), "ssh-ed25519 AAAA\n");
         assert_eq!(read("environment"), "http_proxy=http://10.0.2.2:3128\nA=b c\n");
+        let mut disk = Seed { cloud_init: true, ..seed }.disk("o").unwrap();
+        let system = FileSystem::new(Cursor::new(&mut disk), FsOptions::new()).unwrap();
+        let names: Vec<String> = system.root_dir().iter().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(names, ["meta-data", "user-data"]);
     }
 
     #[test]
     fn what_does_not_fit_is_an_error() {
         let environment = [Setting::new("A", "x".repeat(SIZE))];
-        let seed = Seed { instance: "i", host_name: "n", key: "k", environment: &environment, idle_stop: None };
+        let seed = Seed {
+            instance: "i",
+            host_name: "n",
+            key: "k",
+            environment: &environment,
+            idle_stop: None,
+            cloud_init: false,
+        };
         assert_eq!(seed.disk("o").map_err(|error| error.code), Err(code::LIMIT.to_owned()));
     }
 }

@@ -82,7 +82,8 @@ pub(crate) fn can_be_saved(facts: &Facts, architecture: Architecture, accelerato
 impl Key {
     /// The key of what an instance is, where there can be a template of it.
     pub(crate) fn of(boot: &Boot<'_>, accelerator: Accelerator, record: &Record) -> Option<Self> {
-        if !can_be_saved(&boot.facts, boot.architecture, accelerator) {
+        let knows_of_copies = !boot.image.is_set_up_by_cloud_init();
+        if !knows_of_copies || !can_be_saved(&boot.facts, boot.architecture, accelerator) {
             return None;
         }
         let qemu = boot.facts.qemu()?.to_owned();

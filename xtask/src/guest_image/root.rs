@@ -17,7 +17,7 @@ const SIZE: &str = "16G";
 
 const LABEL: &str = "pcoder-root";
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Puts Debian's packages into `work/root`, and the kernel's package beside.
 pub(super) fn packages(
@@ -54,7 +54,7 @@ pub(super) fn packages(
 }
 
 /// What this machine's apt does not insist on, for a mirror that lags or a clock that is wrong. It stays out of the guest.
-fn checks() -> Result<Vec<String>, Failure> {
+pub(super) fn checks() -> Result<Vec<String>, Failure> {
     let output = Command::new("apt-config").arg("dump").output().map_err(|error| format!("apt-config: {error}"))?;
     let wanted = ["Acquire::Check-Valid-Until ", "Acquire::Check-Date "];
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -15,6 +15,7 @@ pub(crate) enum Runtime {
     #[command(after_help = "Examples:
   pcoder runtime bootstrap --manifest https://example.com/vm-manifest.json
   pcoder runtime bootstrap --image target/guest      an image that was built here
+  pcoder runtime bootstrap --image noble             Ubuntu's cloud image, as docs/runbook.md says
   pcoder runtime bootstrap --offline                 from a folder that was brought, with its vm-manifest.json
 
 Run again, it does nothing when all is there, and goes on where it was stopped.")]
@@ -42,7 +43,8 @@ pub(crate) struct RuntimeBootstrap {
     /// `vm-manifest.json` in the portable folder or among pcoder's files]
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<OsString>,
-    /// Take the image from a folder that `cargo xtask guest-image` made
+    /// Take the image from a folder: what `cargo xtask guest-image` made, or a cloud's disk with its kernel and its
+    /// initial file system
     #[arg(long, value_name = "FOLDER")]
     pub(crate) image: Option<PathBuf>,
     /// Bring again what is there

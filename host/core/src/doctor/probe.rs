@@ -38,8 +38,8 @@ impl Pcoder {
     /// Looks at this machine. It starts no virtual machine and no container, and asks a few programs for their versions.
     pub async fn probe(&self) -> Probe {
         let machine = ThisMachine::new(self.surroundings(), &self.layout().data);
-        let (host, _) = self.look_at_host().await;
-        let mut probe = probe(&machine, host, &self.names(Kind::Provider)).await;
+        let host = self.host_as_tried().await;
+        let mut probe = probe(&machine, &host, &self.names(Kind::Provider)).await;
         let redactor = Redactor::new(self.surroundings());
         for fact in &mut probe.facts {
             redactor.check(fact);
@@ -80,8 +80,14 @@ async fn probe(sys: &dyn Sys, facts_of_host: &HostFacts, providers: &[String]) -
     let (kvm, opens) = kvm(sys, has_extensions);
     let (wsl, has_wsl) = wsl(sys);
     let native = if sys.arch() == "aarch64" { &aarch64 } else { &x86_64 };
+    // What QEMU can do with it is known where there is one.
+    let accelerated = match (&facts_of_host.qemu, sys.os()) {
+        (Some(_), _) => facts_of_host.accelerators.iter().any(|it| it.usable && it.name != "tcg"),
+        (None, "linux") => opens && has_extensions,
+        (None, _) => has_extensions,
+    };
     let host = Host {
-        accelerated: if sys.os() == "linux" { opens && has_extensions } else { has_extensions },
+        accelerated,
         qemu: facts_of_host.qemu.is_some(),
         unusable: facts_of_host.qemu.is_none() && native.is_ok(),
         wsl: has_wsl,

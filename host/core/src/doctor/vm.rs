@@ -18,7 +18,7 @@ pub(super) fn jobs(_pcoder: &Pcoder) -> Vec<Job> {
             if !wanted(&pcoder) {
                 return unwanted();
             }
-            accelerator(&pcoder.look_at_host().await.0)
+            accelerator(&pcoder.host_as_tried().await)
         }),
         Job::new(CATEGORY, "vm.qemu", |pcoder| async move {
             if !wanted(&pcoder) {
@@ -142,6 +142,9 @@ mod tests {
         assert_eq!(status(vec![("kvm", None), ("tcg", None)]), Status::Ok);
         assert_eq!(status(vec![("kvm", Some("there is no /dev/kvm")), ("tcg", None)]), Status::Ok);
         assert_eq!(status(vec![("kvm", Some("be in the group `kvm`")), ("tcg", None)]), Status::Warning);
+        // As where a machine was started with it and hung.
+        let tried = accelerator(&facts(vec![("kvm", Some("it did not work: silent")), ("tcg", None)]));
+        assert!(check(tried).measured.contains("kvm: it did not work: silent"));
         assert_eq!(status(vec![("tcg", Some("QEMU is not installed"))]), Status::Fail);
     }
 

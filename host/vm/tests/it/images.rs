@@ -76,6 +76,39 @@ async fn a_folder_that_is_not_what_it_says_leaves_the_image_that_was_there() {
     assert!(world.leftovers().is_empty());
 }
 
+/// The header of a disk in qcow2 of 1 GiB, which names a file of somebody's where that is wanted.
+fn qcow2(names_a_file: bool) -> Vec<u8> {
+    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
+    header.resize(104, 0);
+    header[24..32].copy_from_slice(&(1_u64 << 30).to_be_bytes());
+    header[79] = u8::from(names_a_file) << 2;
+    header
+}
+
+#[tokio::test]
+async fn a_clouds_image_is_taken_and_one_that_names_other_files_is_not_whatever_describes_it() {
+    let world = World::new();
+    let images = world.images();
+    let folder = world.path("noble");
+    fs::create_dir_all(&folder).unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    put("noble-amd64.img", &qcow2(false));
+    put("noble-amd64-vmlinuz-generic", b"kernel");
+    put("noble-amd64-initrd-generic", b"initrd");
+    let done = images.import(&folder, None, false, Arc::new(Silent), token()).await.unwrap();
+    assert_eq!((done.name.as_str(), done.present), ("noble-amd64", false));
+    assert!(images.import(&folder, None, false, Arc::new(Silent), token()).await.unwrap().present);
+    images.verify("noble-amd64", Arc::new(Silent), token()).await.unwrap();
+    // As somebody would who describes such a disk himself.
+    let described = fs::read_to_string(done.folder.join("guest.json")).unwrap();
+    let sum = |bytes: &[u8]| crate::world::sha256(bytes);
+    put("noble-amd64.img", &qcow2(true));
+    put("guest.json", described.replace(&sum(&qcow2(false)), &sum(&qcow2(true))).as_bytes());
+    let error = images.import(&folder, Some("other"), false, Arc::new(Silent), token()).await.unwrap_err();
+    assert!(error.to_string().contains("part of another file"), "{error}");
+    assert!(images.find("other").is_err() && world.leftovers().is_empty());
+}
+
 #[tokio::test]
 async fn a_name_is_no_path() {
     let world = World::new();

@@ -35,11 +35,15 @@ fn one_that_stands_still_for_want_of_room_goes_on_when_there_is_some() {
     let host = world();
     let id = booted(&host);
     host.put_on_host("state", "full", b"");
+    assert_eq!(status(&host, &id), "error");
+    let listed = list(host.provider()).unwrap();
+    assert!(setting(&listed[0].details, "problem").is_some_and(|it| it.contains("disk is full")));
     let error = resume(host.provider(), &id).unwrap_err();
     assert_eq!(error.code, code::IO);
     assert!(error.message.contains("disk is full"), "{}", error.message);
     host.provider().files().remove("state", "full", false).unwrap();
     assert_eq!(resume(host.provider(), &id).unwrap().status, "ready");
+    assert_eq!(status(&host, &id), "ready");
 }
 
 #[test]

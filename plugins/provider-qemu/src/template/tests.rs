@@ -278,7 +278,8 @@ fn there_are_templates_where_a_guest_learns_that_it_is_a_copy() {
         for file in ["vmlinux", "initrd", "root.img"] {
             host.put_on_host("images", &format!("{image}/{file}"), b"12345");
         }
-        host.put_on_host("images", &format!("{image}/guest.json"), crate::peer::image().as_bytes());
+        let guest = crate::peer::image().replace("amd64", "arm64");
+        host.put_on_host("images", &format!("{image}/guest.json"), guest.as_bytes());
         for _ in 0..3 {
             assert_eq!(start(&boot(&host)), "cold", "{to}");
         }

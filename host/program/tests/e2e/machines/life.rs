@@ -97,6 +97,9 @@ fn a_machine_for_which_this_computer_has_no_room_says_so_and_goes_on_when_it_has
     let id = machines.boot();
     let writes = machines.run(&["instance", "exec", &id, "--shell", "head -c 40000000 /dev/urandom >large; sync"]);
     assert!(writes.code == Some(1) && writes.stderr.contains("disk is full"), "{}", writes.shown());
+    assert_eq!(machines.statuses()[&id], "error");
+    let described = machines.run(&["instance", "get", &id]);
+    assert!(described.stdout.contains("disk is full"), "{}", described.shown());
     let resumed = machines.run(&["instance", "resume", &id]);
     assert!(resumed.code == Some(1) && resumed.stderr.contains("disk is full"), "{}", resumed.shown());
     disk.becomes("200m");
@@ -104,6 +107,28 @@ fn a_machine_for_which_this_computer_has_no_room_says_so_and_goes_on_when_it_has
     // The guest has seen no error.
     let size = || machines.run(&["instance", "exec", &id, "--shell", "wc -c <large"]).stdout;
     until("it has gone on", || (size() == "40000000\n").then_some(()));
+    assert_eq!(machines.statuses()[&id], "ready");
+    machines.terminate_all();
+}
+
+#[test]
+fn a_machine_that_lets_in_nobody_is_given_up_with_its_last_words_and_can_be_started_anew() {
+    let machines = Machines::new();
+    let id = machines.boot();
+    // Those that serve the sessions too; a moment later, so that this one ends.
+    let stops = "sudo setsid sh -c 'sleep 2; kill -STOP $(pidof dropbear); echo the last words >/dev/ttyS0' \
+                 >/dev/null 2>&1 </dev/null &";
+    machines.run(&["instance", "exec", &id, "--shell", stops]).printed();
+    // One that is let in may lose its connection before it is told how the command ended.
+    let silent = || {
+        let outcome = machines.run(&["instance", "exec", &id, "--", "true"]);
+        outcome.stderr.contains("nobody can log in").then_some(outcome)
+    };
+    let outcome = until("nobody is let in", silent);
+    assert!(outcome.code == Some(4) && outcome.stderr.contains("the last words"), "{}", outcome.shown());
+    machines.run(&["instance", "stop", &id]).printed();
+    machines.run(&["instance", "resume", &id]).printed();
+    assert!(machines.answers(&id));
     machines.terminate_all();
 }
 

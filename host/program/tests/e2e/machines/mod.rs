@@ -1,7 +1,9 @@
 //! Virtual machines: real ones, which QEMU emulates, with the guest image that `cargo xtask test` builds.
 
+mod clouds;
 mod life;
 mod network;
+mod restored;
 mod runs;
 mod terminal;
 
