@@ -63,7 +63,8 @@ pub enum Note<'a> {
     Engines(EnginesWritten),
     /// An instance is being booted, or resumed.
     Booting,
-    /// An earlier run was cut off, and what its agent did is not here. Where its instance is not known, this is said once.
+    /// An earlier run was cut off, and what its agent did is not here. Where its instance is not known, this is said
+    /// once.
     CutOff(&'a UnfinishedRun),
     /// It is ready.
     Ready(&'a str),
@@ -134,7 +135,9 @@ impl Pcoder {
         options: RemoteOptions,
         watcher: Watcher,
     ) -> Result<RemoteRun<'_>, Error> {
-        let project = self.project_folder(request.project.as_deref())?;
+        // By one name whatever way leads to it: what is remembered of it is kept by that name, here and on the
+        // instance.
+        let project = unfinished::without_links(&self.project_folder(request.project.as_deref())?);
         let only_here = |what: &str, flag: &str| {
             Err(Error::new(code::UNSUPPORTED, "run", format!("{what} is for runs on this machine"))
                 .subject(text::for_people(&request.provider, 80))
@@ -271,7 +274,7 @@ impl RemoteRun<'_> {
             begun.forget();
         }
         if is_back {
-            unfinished.forget(&unfinished::project(&self.project), &self.request.provider, &instance.id);
+            unfinished.forget(&self.project_name(), &self.request.provider, &instance.id);
         }
         result
     }
@@ -284,6 +287,12 @@ impl RemoteRun<'_> {
         ))
     }
 
+    /// The project as it is written down: by one name, which is compared and nothing else.
+    fn project_name(&self) -> String {
+        let name = std::fs::canonicalize(&self.project);
+        name.unwrap_or_else(|_| self.project.clone()).to_string_lossy().into_owned()
+    }
+
     fn unfinished(&self) -> UnfinishedRuns {
         let layout = self.pcoder.layout();
         UnfinishedRuns::new(layout.runs(), &layout.locks)
@@ -293,7 +302,7 @@ impl RemoteRun<'_> {
         unfinished.begin(&UnfinishedRun {
             tool: self.request.tool.clone(),
             provider: self.request.provider.clone(),
-            project: unfinished::project(&self.project),
+            project: self.project_name(),
             // One that was named is known from the start.
             instance: self.options.instance.clone(),
         })
@@ -307,7 +316,7 @@ impl RemoteRun<'_> {
         provider: &Provider<'_>,
     ) -> Result<Option<Begun<'b>>, Error> {
         let mut goes_on = None;
-        for (name, run) in unfinished.cut_off(&unfinished::project(&self.project), &self.request.provider)? {
+        for (name, run) in unfinished.cut_off(&self.project_name(), &self.request.provider)? {
             // Nobody is kept from it while its provider is asked.
             let forget = || unfinished.take(&name).into_iter().for_each(Begun::forget);
             match &run.instance {

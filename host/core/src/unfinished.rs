@@ -39,9 +39,11 @@ impl Document for Runs {
     const HEADER: &'static str = "# Runs on other machines that have not ended. Written by pcoder.";
 }
 
-/// A project's name here, however it was written.
-pub(crate) fn project(folder: &Path) -> String {
-    std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_path_buf()).to_string_lossy().into_owned()
+/// A folder by the one name that no link is in. On Windows such a name is of a kind of its own that not every program
+/// takes, so that it stays as it is there.
+pub(crate) fn without_links(folder: &Path) -> PathBuf {
+    let found = if cfg!(windows) { None } else { std::fs::canonicalize(folder).ok() };
+    found.unwrap_or_else(|| folder.to_path_buf())
 }
 
 /// The runs that there are. Each has a lock of its own for as long as it goes on.
@@ -91,7 +93,14 @@ impl UnfinishedRuns {
     pub(crate) fn take(&self, name: &str) -> Option<Begun<'_>> {
         // A file that cannot be locked says nothing of who is there.
         let lock = Lock::try_take(&self.lock(name)).ok()??;
-        Some(Begun { all: self, name: name.to_owned(), _lock: lock })
+        let begun = Begun { all: self, name: name.to_owned(), _lock: lock };
+        // It may have ended since it was read.
+        let runs = self.file.read().ok()?.runs;
+        if runs.contains_key(name) {
+            return Some(begun);
+        }
+        drop(std::fs::remove_file(self.lock(name)));
+        None
     }
 
     /// Forgets those that were cut off on an instance from which all was brought back.
@@ -169,6 +178,7 @@ mod tests {
         assert!(found("/p", "qemu").is_empty() && all.take(&name).is_none(), "somebody goes on with it");
         taken.forget();
         assert!(found("/p", "qemu").is_empty());
+        assert!(all.take(&name).is_none(), "it has ended");
         assert_eq!(std::fs::read_dir(folder.path().join("locks/runs")).expect("a folder").count(), 0);
         let ended = all.begin(&run("/p", "qemu")).expect("begun");
         ended.forget();
@@ -186,6 +196,6 @@ mod tests {
         std::fs::create_dir(&there).expect("a folder");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&there, &link).expect("a link");
-        assert_eq!(project(&link), project(&there));
+        assert_eq!(without_links(&link), without_links(&there));
     }
 }

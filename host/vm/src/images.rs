@@ -143,10 +143,9 @@ impl Images {
         .await
     }
 
-    /// Takes an image out of a folder that `cargo xtask guest-image` made, or that has a cloud's image, its kernel and its
-    /// initial file system. Without a name it gets that of its release
-    /// and processor. Holes stay holes, and where the file system can share blocks, it does. One that is there with the
-    /// same files stays, unless `force`.
+    /// Takes an image out of a folder that `cargo xtask guest-image` made, or that has a cloud's image, its kernel and
+    /// its initial file system. Without a name it gets that of its release and processor. Holes stay holes, and where
+    /// the file system can share blocks, it does. One that is there with the same files stays, unless `force`.
     ///
     /// # Errors
     /// `NotAnImage`, `Name`; `Wrong` for a file that is not what the folder's `guest.json` says; `DiskFull`, `Io`;
@@ -159,7 +158,11 @@ impl Images {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Imported> {
-        let guest = if from.is_dir() && !from.join(guest::NAME).exists() {
+        if !from.is_dir() {
+            let detail = if from.exists() { "it is no folder" } else { "there is no such folder" }.to_owned();
+            return Err(Error::NotAnImage { path: from.to_path_buf(), detail });
+        }
+        let guest = if !from.join(guest::NAME).exists() {
             let (from, progress, cancel) = (from.to_path_buf(), Arc::clone(&progress), cancel.clone());
             blocking(move || cloud::describe(&from, &*progress, &cancel)).await?
         } else {

@@ -38,10 +38,11 @@ const RESTORED_SOFTWARE: Duration = Duration::from_secs(15);
 /// How long the boot of a template may take, for which an instance waits that can boot without.
 const TEMPLATE_SOFTWARE: Duration = Duration::from_secs(60);
 
-/// The same where systemd and cloud-init boot, which takes twenty times as long as pcoder's own guest. A call has
-/// 600 s.
+/// The same where systemd and cloud-init boot, which takes twenty times as long as pcoder's own guest.
 const OTHERS_HARDWARE: Duration = Duration::from_secs(120);
 const OTHERS_SOFTWARE: Duration = Duration::from_secs(270);
+/// How long a call may take, less what comes before and after a boot: `wall-seconds` in plugin.toml.
+const CALL: Duration = Duration::from_secs(560);
 
 /// How often one looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -128,6 +129,7 @@ impl Boot<'_> {
     /// Tries one accelerator after the other.
     fn climb(&self, record: &mut Record, fresh: bool) -> Result<()> {
         let store = self.store;
+        let started = store.host.clock().monotonic();
         engines::look(store, record)?;
         self.write_seed(record)?;
         let memory = Memory::read(store);
@@ -182,7 +184,9 @@ impl Boot<'_> {
                 }
                 Ok(Err(fell)) => {
                     store.end(&record.id, Duration::ZERO)?;
-                    let soon = !self.image.is_set_up_by_cloud_init();
+                    // Another try has to fit into the call.
+                    let passed = store.host.clock().monotonic().saturating_sub(started);
+                    let soon = !self.image.is_set_up_by_cloud_init() || passed + OTHERS_SOFTWARE < CALL;
                     if fell.crashed && soon && accelerator.is_software() && attempt < SOFTWARE_TRIES {
                         waiting.push_front((accelerator, attempt + 1));
                     }
@@ -331,8 +335,10 @@ impl Boot<'_> {
                     return Ok(Err(stopped(state)));
                 }
             }
-            // What goes on may have nothing to say.
-            let speaks = || guest.is_there || start.is_restored() || console::has_spoken(host, &record.id);
+            // What goes on may have nothing to say, and one whose console is elsewhere says nothing here.
+            let serial = |word: &str| ["console=ttyS", "console=ttyAMA"].iter().any(|it| word.starts_with(it));
+            let is_heard = self.image.cmdline.split_whitespace().any(serial);
+            let speaks = || !is_heard || guest.is_there || start.is_restored() || console::has_spoken(host, &record.id);
             if !accelerator.is_software() && passed >= SILENCE && !speaks() {
                 return Ok(Err(format!("the guest was silent for {} s", SILENCE.as_secs())));
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pcoder_sdk::host::ProviderHost;
-use pcoder_sdk::types::ServiceStatus;
+use pcoder_sdk::types::{Level, ServiceStatus};
 use pcoder_sdk::{BootOptions, Error, Instance, Result, Setting, code};
 
 use crate::boot::{Boot, From};
@@ -27,6 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a guest may take to halt, and how often it is asked: it hears that once its power button is watched, which is
 /// a moment after it is ready.
 const HALT: Duration = Duration::from_secs(20);
+/// The same where systemd halts, which waits for what does not end.
+const OTHERS_HALT: Duration = Duration::from_secs(100);
 const PRESS: Duration = Duration::from_secs(1);
 /// How long QEMU may take to end that did not halt its guest.
 const FORCE: Duration = Duration::from_secs(2);
@@ -126,7 +128,14 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
             drop(go_on(store, id, PATIENCE));
         }
         if record.wish == Wish::Run {
-            drop(press(store, id));
+            let image = Image::read(host, store.operation, &record.image);
+            let others = image.is_ok_and(|it| it.is_set_up_by_cloud_init());
+            let longest = if others { OTHERS_HALT } else { HALT };
+            // One that cannot be talked with is ended as well, which is what was asked for.
+            if let Ok(false) = press(store, id, longest) {
+                let message = format!("{id}: the guest has not halted in {} s, and is ended", longest.as_secs());
+                host.log().log(Level::Warn, &message);
+            }
         }
         host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
     }
@@ -137,18 +146,19 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
     store.write(&record)
 }
 
-/// Presses the power button until the machine has halted, or for long enough.
-fn press(store: Store<'_>, id: &str) -> Result<()> {
+/// Presses the power button until the machine has halted, or for long enough. Whether it has.
+fn press(store: Store<'_>, id: &str, longest: Duration) -> Result<bool> {
     let clock = store.host.clock();
-    let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE)?;
+    // Somebody else may be halting it.
+    let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE.max(longest))?;
     let started = clock.monotonic();
-    while clock.monotonic().saturating_sub(started) < HALT {
+    while clock.monotonic().saturating_sub(started) < longest {
         qmp.run("system_powerdown")?;
         if qmp.ends_within(PRESS) {
-            break;
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {

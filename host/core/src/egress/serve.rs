@@ -124,7 +124,7 @@ async fn forward(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Ans
             if let Some(login) = proxy.basic_auth() {
                 parts.headers.insert(header::PROXY_AUTHORIZATION, login.clone());
             }
-            (stream, format!("http://{}{path}", authority(&place)))
+            (stream, format!("http://{}{path}", host_header(&place)))
         }
     };
     parts.uri = uri.parse::<Uri>().map_err(|_| unclear())?;

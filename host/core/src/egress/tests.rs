@@ -419,7 +419,7 @@ async fn the_proxy_of_this_host_is_gone_through_and_its_login_stays_here() {
     assert!(tunnels(&proxy, "near.example:443").await);
     assert_eq!(
         *seen.lock().expect("no panic"),
-        ["CONNECT far.example:443 HTTP/1.1", "GET http://far.example:80/x HTTP/1.1"]
+        ["CONNECT far.example:443 HTTP/1.1", "GET http://far.example/x HTTP/1.1"]
     );
     // What is not allowed is not asked there either, and a number inside is none of its business.
     for authority in ["evil.test:443", "10.0.0.1:443"] {

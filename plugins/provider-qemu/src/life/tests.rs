@@ -53,6 +53,8 @@ fn a_guest_that_does_not_halt_is_made_to() {
     let started = host.provider().clock().monotonic();
     stop(host.provider(), &id).unwrap();
     assert!(host.provider().clock().monotonic() - started >= HALT);
+    let logged = host.logged();
+    assert!(logged.iter().any(|(level, line)| *level == Level::Warn && line.contains("has not halted in 20 s")));
     assert_eq!(status(&host, &id), "stopped");
     assert_eq!(resume(host.provider(), &id).unwrap().status, "ready");
 }

@@ -60,8 +60,9 @@ async fn the_answer_waits_for_whoever_holds_the_output() {
     let fake = fake().await;
     let id = start(&fake).await;
     // The shell ends at once; what it left behind ends when the file appears.
-    let line = "(until [ -e go ]; do sleep 0.01; done; echo late) & echo early";
-    let (done, _) = tokio::join!(exec(&fake, &id, line), exec(&fake, &id, "touch go"));
+    let line = "(until [ -e go ]; do sleep 0.01; done; echo late) & echo early; touch said";
+    let go = "until [ -e said ]; do sleep 0.01; done; touch go";
+    let (done, _) = tokio::join!(exec(&fake, &id, line), exec(&fake, &id, go));
     assert_eq!(done["stdout"], "early\nlate\n");
 }
 

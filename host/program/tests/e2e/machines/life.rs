@@ -45,11 +45,16 @@ impl Machines {
 #[test]
 fn a_machine_that_nobody_uses_stops_when_it_was_told_to() {
     let machines = Machines::new();
-    let boot = |idle: &str| machines.run(&["instance", "boot", "--option", idle]).printed().trim().to_owned();
-    let (idle, used) = (boot("idle-stop=3s"), boot("idle-stop=3s"));
+    // Long enough for a busy computer to use it at all, right after it has booted.
+    let boot = || {
+        let args = ["instance", "boot", "--option", "idle-stop=15s"];
+        machines.run(&args).printed().trim().to_owned()
+    };
     // What runs there keeps it, though nobody waits for that here.
+    let used = boot();
     let stays = "nohup sleep 1000 >/dev/null 2>&1 & echo kept > marker";
     machines.run(&["instance", "exec", &used, "--shell", stays]).printed();
+    let idle = boot();
     machines.run(&["instance", "exec", &idle, "--shell", "echo mine > marker"]).printed();
     until("it stops", || (machines.statuses()[&idle] == "stopped").then_some(()));
     assert!(machines.qemus().into_keys().eq([used.as_str()]));

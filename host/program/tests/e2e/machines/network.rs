@@ -1,8 +1,9 @@
 //! What a machine reaches, and who reaches it.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use super::Machines;
 
@@ -142,6 +143,65 @@ fn a_machine_is_reached_from_this_host_alone_and_reaches_nothing_of_it() {
             assert!(!neighbour.reaches(port), "{port}");
         }
     }
+    machines.terminate_all();
+}
+
+/// The proxy that this host's user goes out by. It answers as if it were the place that is asked for.
+struct UsersProxy {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl UsersProxy {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let notes = Arc::clone(&notes);
+                std::thread::spawn(move || drop(Self::answer(stream, &notes)));
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn answer(mut stream: TcpStream, notes: &Mutex<Vec<String>>) -> std::io::Result<()> {
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        while let Some(line) = lines.next() {
+            let line = line?;
+            // The rest of the head.
+            while lines.next().transpose()?.is_some_and(|it| !it.is_empty()) {}
+            let answer = match line.starts_with("CONNECT ") {
+                true => "HTTP/1.1 200 OK\r\n\r\n",
+                false => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfrom afar",
+            };
+            notes.lock().expect("a list").push(line);
+            stream.write_all(answer.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_machine_whose_network_is_restricted_reaches_what_is_allowed_and_that_by_its_users_own_proxy() {
+    let mut machines = Machines::new();
+    let proxy = UsersProxy::new();
+    for name in ["http_proxy", "https_proxy"] {
+        machines.world.set(name, format!("http://{}", proxy.address));
+    }
+    machines.world.set("PCODER_NETWORK_ALLOW", "allowed.example");
+    let id = machines.run(&["instance", "boot", "--network", "restricted"]).printed().trim().to_owned();
+    let curl = |more: &[&str]| machines.run(&[&["instance", "exec", &id, "--", "curl", "-sS"][..], more].concat());
+    assert_eq!(curl(&["http://allowed.example/plain"]).printed(), "from afar");
+    assert_eq!(curl(&["--proxytunnel", "http://allowed.example/tunnel"]).printed(), "from afar");
+    let refused = curl(&["-o", "/dev/null", "-w", "%{http_code}", "http://other.example/"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(0), "403"), "{refused:#?}");
+    assert!(refused.stderr.contains("it was kept from other.example"), "{refused:#?}");
+    let expected =
+        ["GET http://allowed.example/plain HTTP/1.1", "CONNECT allowed.example:80 HTTP/1.1", "GET /tunnel HTTP/1.1"];
+    assert_eq!(*proxy.asked.lock().expect("a list"), expected);
     machines.terminate_all();
 }
 

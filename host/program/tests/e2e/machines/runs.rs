@@ -50,10 +50,11 @@ fn a_run_that_is_killed_leaves_its_work_on_a_machine_that_the_next_one_names() {
         machines.world.pcoder(&[&args[..], more, &prompt].concat())
     };
     let working = start(agent(&[], "@sh echo there > made.txt; sleep 1000\n@say never"), "");
-    let id = until("the agent works", || {
-        let id = machines.statuses().into_iter().find(|(_, status)| status == "ready")?.0;
+    let ready = || machines.statuses().into_iter().find(|(_, status)| status == "ready");
+    let (id, _) = until("it has booted", ready);
+    until("the agent works", || {
         let made = machines.run(&["instance", "exec", &id, "--", "cat", "projects/p/made.txt"]);
-        (made.stdout == "there\n").then_some(id)
+        (made.stdout == "there\n").then_some(())
     });
     working.kill();
     // With what the first one says, and a machine of its own.
