@@ -23,6 +23,7 @@ mod error;
 mod error_tests;
 mod folder;
 mod log;
+pub mod passing;
 mod protocol;
 pub mod socket;
 mod supervisor;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use interprocess::local_socket::tokio::prelude::*;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, tokio as local};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Command;
 
 use crate::error::{At as _, Error, Result};
@@ -77,7 +76,7 @@ impl Listener {
 }
 
 /// A connection of two processes of this machine.
-pub(crate) type Stream = local::Stream;
+pub type Stream = local::Stream;
 
 /// The socket that belongs to what this says. On Windows it is a pipe, and `sockets` counts for nothing.
 ///
@@ -99,7 +98,7 @@ pub fn named(sockets: &Path, what: &[u8]) -> Result<OsString> {
 ///
 /// # Errors
 /// The system's: nobody listens.
-pub async fn connect(socket: &OsStr) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+pub async fn connect(socket: &OsStr) -> io::Result<Stream> {
     Stream::connect(socket.to_fs_name::<GenericFilePath>()?).await
 }
 

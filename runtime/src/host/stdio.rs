@@ -1,9 +1,11 @@
 //! `stdio`: a command's streams as something to hand on.
 
+use std::fs::File;
 use std::io::{ErrorKind, IsTerminal as _, PipeReader, PipeWriter};
 use std::process::Stdio as Handle;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use pcoder_service::passing::Outputs;
 use tokio_util::bytes::Bytes;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::pipe::{
@@ -177,10 +179,25 @@ impl Stdio {
         })
     }
 
-    /// Takes all three to be pumped by the host.
-    pub(crate) fn ends(&mut self) -> Result<Ends, Error> {
+    /// Takes all three to be pumped by the host, but for what somebody else writes to.
+    pub(crate) fn ends_beside(&mut self, passed: Passed) -> Result<Ends, Error> {
         let (stdin, stdout, stderr) = self.all()?;
-        Ends::new(stdin, stdout, stderr)
+        let beside = |is_passed: bool, output| if is_passed { Output::Null } else { output };
+        Ends::new(stdin, beside(passed.stdout, stdout), beside(passed.stderr, stderr))
+    }
+
+    /// The outputs that somebody else may write to as well as this process. A terminal is none: what is written to it
+    /// has to stop with this process, and is for its own foreground.
+    pub(crate) fn outputs(&self) -> Outputs {
+        let open = |output: &Option<Output>, own: fn() -> Option<File>| match output.as_ref()? {
+            Output::Inherit => own(),
+            Output::Null => None,
+            Output::Pipe(pipe) => open_again(pipe),
+        };
+        Outputs {
+            stdout: open(&self.stdout, || open_again(&std::io::stdout())),
+            stderr: open(&self.stderr, || open_again(&std::io::stderr())),
+        }
     }
 
     fn all(&mut self) -> Result<(Input, Output, Output), Error> {
@@ -189,6 +206,42 @@ impl Stdio {
             _ => Err(taken("stdio")),
         }
     }
+}
+
+/// Which of a command's outputs somebody else writes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passed {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Passed {
+    pub(crate) fn of(outputs: &Outputs) -> Self {
+        Self { stdout: outputs.stdout.is_some(), stderr: outputs.stderr.is_some() }
+    }
+
+    pub(crate) fn any(self) -> bool {
+        self.stdout || self.stderr
+    }
+}
+
+/// The same open file, where it is no terminal and waits for whoever reads: what is set otherwise is set for everybody
+/// who has it open.
+#[cfg(unix)]
+fn open_again(output: &impl std::os::fd::AsFd) -> Option<File> {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    let output = output.as_fd();
+    let waits = fcntl_getfl(output).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+    if output.is_terminal() || !waits {
+        return None;
+    }
+    output.try_clone_to_owned().ok().map(File::from)
+}
+
+/// On Windows nothing is passed.
+#[cfg(windows)]
+fn open_again<T>(_: &T) -> Option<File> {
+    None
 }
 
 /// A pipe that these bytes come out of. A command that does not read its input keeps a thread until it ends, and no

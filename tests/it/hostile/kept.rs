@@ -1,6 +1,7 @@
 //! Connections that outlive a call: who gets them, and what does not stay open on them.
 
 use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +160,169 @@ async fn a_command_over_a_kept_connection_is_one_like_any_other() {
     }
 }
 
+/// Which file something has open, as the kernel names it.
+fn file_of(path: &str) -> Option<String> {
+    Some(std::fs::read_link(path).ok()?.to_str()?.to_owned())
+}
+
+#[tokio::test]
+async fn a_keeper_writes_to_the_commands_outputs_itself_and_leaves_them_with_it() {
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo hi").await, "hi\n");
+    let (stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+    let pipe = file_of(&format!("/proc/self/fd/{}", stdout.as_raw_fd())).expect("a name");
+    let has_it = || {
+        let processes = kept.processes();
+        let folders = processes.iter().map(|pid| format!("/proc/{}/fd", pid.as_raw_nonzero()));
+        let entries = folders.filter_map(|it| std::fs::read_dir(it).ok()).flatten().flatten();
+        entries.filter_map(|it| file_of(it.path().to_str()?)).any(|it| it == pipe)
+    };
+    let (spec, gate) = kept.waits("echo here");
+    let call = kept.exec(&spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null));
+    let meanwhile = async {
+        let (line, rest) = read_line(stdout_reader).await;
+        assert_eq!(line, "here");
+        assert!(has_it(), "the keeper");
+        gate.open("more").await;
+        rest
+    };
+    let (status, rest) = tokio::join!(call, meanwhile);
+    assert_eq!(status.expect("it ends"), ExitStatus::Exited(0));
+    // Whoever reads to the end is not kept waiting by a keeper that stays.
+    assert!(!has_it(), "the keeper has left it");
+    assert_eq!((read_to_end(rest).await.as_str(), kept.processes().len()), ("more", 1));
+}
+
+#[tokio::test]
+async fn two_outputs_that_are_one_pipe_have_all_that_was_said() {
+    let kept = Kept::new();
+    let count = "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done";
+    // A server may tell of the two as it likes, but not of what each has said.
+    let said = kept.says(count).await;
+    for stream in ["out", "err"] {
+        let lines: Vec<u32> = said.lines().filter_map(|it| it.strip_prefix(stream)?.trim().parse().ok()).collect();
+        assert_eq!(lines, (0..200).collect::<Vec<_>>(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_output_that_takes_no_more_ends_the_command() {
+    let kept = Kept::new();
+    let (reader, stdout) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let stdio = Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null);
+    assert_eq!(kept.exec(&shell("yes"), stdio).await.expect("it ends"), ExitStatus::Signaled(13));
+    // Also one that says nothing more.
+    let quiet = "echo much; exec sleep 60";
+    let (reader, stdout) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let spec = shell(quiet);
+    let call = kept.exec(&spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null));
+    let status = tokio::time::timeout(Duration::from_secs(30), call).await.expect("it does not wait for the command");
+    assert_eq!(status.expect("it ends"), ExitStatus::Signaled(13));
+    for script in ["echo much", "echo some >&2; echo much", quiet] {
+        let full = OwnedFd::from(std::fs::File::options().write(true).open("/dev/full").expect("a device"));
+        let stdio = Stdio::new(Input::Null, Output::Pipe(full.into()), Output::Null);
+        let error = kept.exec(&shell(script), stdio).await.expect_err("there is no room");
+        assert!(error.is("io") && error.to_string().contains("No space left"), "{error}");
+    }
+    assert_eq!(kept.says("echo again").await, "again\n");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_to_be_so_large_is_the_commands_error_and_not_the_keepers_end() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo hi").await, "hi\n");
+    let keepers = kept.processes();
+    let limit = |current| Rlimit { current, maximum: None };
+    let before = prlimit(keepers.first().copied(), Resource::Fsize, limit(Some(1000))).expect("it is limited");
+    assert_eq!(before.maximum, None, "this test would lower what cannot be raised again");
+    let file = tempfile::tempfile().expect("a file");
+    let stdout = OwnedFd::from(file.try_clone().expect("a file"));
+    let stdio = Stdio::new(Input::Null, Output::Pipe(stdout.into()), Output::Null);
+    let error = kept.exec(&shell("head -c 3000 /dev/zero; exec sleep 60"), stdio).await.expect_err("it is too large");
+    assert!(error.is("io") && error.to_string().contains("File too large"), "{error}");
+    assert_eq!(file.metadata().expect("a file").len(), 1000);
+    assert_eq!((kept.says("echo again").await.as_str(), kept.processes()), ("again\n", keepers));
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_killed_leaves_no_output_open_and_no_command_waited_for() {
+    let kept = Kept::new();
+    let (stdout_reader, stdout) = std::io::pipe().expect("a pipe");
+    let (spec, gate) = kept.waits("echo here");
+    let call = kept.exec(&spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null));
+    let kill = async {
+        let (line, rest) = read_line(stdout_reader).await;
+        for pid in kept.processes() {
+            kill_process(pid, Signal::KILL).expect("it runs");
+        }
+        line + &read_to_end(rest).await
+    };
+    let (result, said) = tokio::join!(call, kill);
+    assert!(result.expect_err("nobody knows how it ended").is("unavailable"));
+    assert_eq!(said, "here");
+    gate.open("").await;
+    assert_eq!(kept.says("echo again").await, "again\n");
+}
+
+#[tokio::test]
+async fn a_keeper_that_stands_still_gets_no_output_and_is_not_waited_for() {
+    let kept = Kept::new();
+    assert_eq!(kept.says("echo one").await, "one\n");
+    for pid in kept.processes() {
+        kill_process(pid, Signal::STOP).expect("it runs");
+    }
+    // To the end of what is said, which nobody else has open.
+    let said = tokio::time::timeout(Duration::from_secs(100), kept.says("echo two"));
+    assert_eq!(said.await.expect("the machine is asked then"), "two\n");
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_keeps_nobody() {
+    let kept = Kept::new();
+    let cancel = CancellationToken::new();
+    let (reader, stdout) = std::io::pipe().expect("a pipe");
+    let (errors_reader, stderr) = std::io::pipe().expect("a pipe");
+    let spec = shell("echo begins >&2; yes");
+    let context = CallContext { cancel: Some(cancel.clone()), ..kept.context(&spec) };
+    let call = kept.exec_with(context, &spec, Stdio::new(Input::Null, Output::Pipe(stdout), Output::Pipe(stderr)));
+    let stop = async {
+        assert_eq!(read_line(errors_reader).await.0, "begins");
+        // It is full: a pipe has 16 pages, and none of them takes another line in part.
+        let is_full = || rustix::io::ioctl_fionread(&reader).is_ok_and(|it| it > 60_000);
+        let fills = async {
+            while !is_full() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), fills).await.expect("it is full");
+        assert_eq!(kept.says("echo beside").await, "beside\n");
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(call, stop);
+    assert!(result.expect_err("it was stopped").is("cancelled"));
+    assert_eq!(kept.says("echo again").await, "again\n");
+    // What waited for its reader is there, and then it is closed.
+    assert!(read_to_end(reader).await.lines().all(|it| it.starts_with('y') || it.is_empty()));
+}
+
+#[tokio::test]
+async fn an_output_that_others_wait_for_in_another_way_is_not_passed() {
+    let kept = Kept::new();
+    let (mut reader, stdout) = std::io::pipe().expect("a pipe");
+    rustix::fs::fcntl_setfl(&stdout, rustix::fs::OFlags::NONBLOCK).expect("it is set");
+    let reads = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes.len())
+    });
+    // More than a pipe holds.
+    let stdio = Stdio::new(Input::Null, Output::Pipe(stdout), Output::Null);
+    let status = kept.exec(&shell("head -c 1000000 /dev/zero"), stdio).await.expect("it runs");
+    assert_eq!((status, reads.await.expect("a thread").expect("bytes")), (ExitStatus::Exited(0), 1_000_000));
+}
+
 /// How long a shell waits, in the keeper.
 const WAITS: Duration = Duration::from_secs(10);
 
@@ -257,7 +421,10 @@ async fn who_does_not_have_the_machines_key_gets_nothing_of_a_keeper() {
     let sockets = kept.sockets();
     let [socket] = &sockets[..] else { panic!("one keeper: {sockets:?}") };
     let seen = Arc::new(std::sync::Mutex::new(None));
-    let stream = tokio::net::UnixStream::connect(socket).await.expect("it listens");
+    let mut stream = tokio::net::UnixStream::connect(socket).await.expect("it listens");
+    // The keeper says that it is there, and this that it hands over no outputs.
+    assert_eq!(tokio::io::AsyncReadExt::read_u8(&mut stream).await.expect("a byte"), b'+');
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"0").await.expect("it is written");
     let stranger = Stranger(Arc::clone(&seen));
     let mut handle = connect_stream(Arc::new(Config::default()), stream, stranger).await.expect("a greeting");
     let host_key = seen.lock().expect("a key").clone().expect("a host key");
@@ -287,7 +454,10 @@ async fn a_socket_of_somebody_elses_hears_nothing() {
     let heard = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let ears = Arc::clone(&heard);
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Which outputs are handed over, once somebody is there to take them.
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"+").await.expect("somebody listens");
+            tokio::io::AsyncReadExt::read_u8(&mut stream).await.expect("a byte");
             if let Ok(session) = russh::server::run_stream(Arc::clone(&config), stream, Ears(Arc::clone(&ears))).await {
                 drop(session.await);
             }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pcoder_service::passing::Outputs;
 use russh::client::{self, ChannelOpenHandle, Handle, Handler, Msg, Session};
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, decode_secret_key};
 use russh::{AlgorithmKind, Channel, Preferred};
@@ -26,6 +27,7 @@ use crate::capability::secrets::Place;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::dial::{self, CONNECT, Stream, dial};
+use crate::host::stdio::Passed;
 use crate::process::Processes;
 use crate::secrets::Broker;
 
@@ -87,8 +89,17 @@ pub(super) struct Connection {
     pub(super) files: OnceCell<SftpSession>,
     /// What the other side may open.
     pub(super) ways: Ways,
+    /// Which outputs the other side has.
+    passed: Mutex<Passed>,
     /// Cancelled when it is not there any more.
     pub(super) ended: CancellationToken,
+}
+
+impl Connection {
+    /// The outputs that the other side has, and writes to when a session asks for that: the first one.
+    pub(super) fn take_passed(&self) -> Passed {
+        std::mem::take(&mut *self.passed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Whose connection it may be.
@@ -100,6 +111,8 @@ pub(super) struct From<'a> {
     pub(super) keepers: Option<&'a SshKeepers>,
     /// Those who are ended with calls; keepers are not among them.
     pub(super) processes: &'a Processes,
+    /// Outputs that a keeper may write to itself.
+    pub(super) outputs: &'a Outputs,
 }
 
 /// Opens a connection.
@@ -110,7 +123,7 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     url: &Url,
 ) -> Result<Connected, Error> {
-    let From { known, keepers, processes } = from;
+    let From { known, keepers, processes, outputs } = from;
     let key = expected(known, endpoint, url)?;
     // Decided before anything is dialled: without the secret there is nothing to say.
     let place = Place::Request(url.clone());
@@ -118,7 +131,7 @@ pub(super) async fn connect(
     let credential = secrets.fill(&endpoint.credential, &place, false, gate)?.into_owned();
     if let (Some(keepers), Some(machine)) = (keepers, machine_here(endpoint, key.as_ref(), &user, &credential)) {
         let permit = dial::permit(gate, url, IpAddr::V4(Ipv4Addr::LOCALHOST))?;
-        if let Some(connected) = kept(keepers, processes, &machine, endpoint, url).await {
+        if let Some(connected) = kept(keepers, (processes, outputs), &machine, endpoint, url).await {
             return permit.finish(0, Ok(connected));
         }
         drop(permit.finish::<()>(0, Err(Error::new(code::UNAVAILABLE, OPERATION, "nobody keeps a connection"))));
@@ -145,12 +158,12 @@ fn machine_here(endpoint: &Endpoint, key: Option<&PublicKey>, user: &str, creden
 /// A connection that a keeper has.
 async fn kept(
     keepers: &SshKeepers,
-    processes: &Processes,
+    (processes, outputs): (&Processes, &Outputs),
     machine: &Machine,
     endpoint: &Endpoint,
     url: &Url,
 ) -> Option<Connected> {
-    let (stream, proof) = keepers.reach(processes, machine).await?;
+    let (stream, proof) = keepers.reach(processes, machine, outputs).await?;
     let login = Login {
         host: &endpoint.host,
         port: endpoint.port,
@@ -159,7 +172,8 @@ async fn kept(
         credential: proof.password.clone(),
         is_own_socket: true,
     };
-    let (connection, cut) = open(stream, Some(proof.host_key()), None, login).await.ok()?;
+    let (mut connection, cut) = open(stream, Some(proof.host_key()), None, login).await.ok()?;
+    connection.passed = Mutex::new(Passed::of(outputs));
     Some(Connected { endpoint: endpoint.clone(), is_kept: true, connection: Arc::new(connection), _cut: cut })
 }
 
@@ -254,7 +268,7 @@ pub(super) async fn open(
     let handle = tokio::time::timeout(LOGIN, login)
         .await
         .map_err(|_| Error::new(code::TIMEOUT, OPERATION, "no login in time").subject(url.as_str()))??;
-    Ok((Connection { handle, files: OnceCell::new(), ways, ended }, guard))
+    Ok((Connection { handle, files: OnceCell::new(), ways, passed: Mutex::default(), ended }, guard))
 }
 
 /// The key that the other side must have: the plugin's word, or what was kept of the first time. Nothing when it is seen

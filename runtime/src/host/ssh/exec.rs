@@ -11,12 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::connect::Connection;
 use super::failed;
+use super::keeper::{FAILED, OUTPUTS};
 use crate::bindings::host::pcoder::plugin::stdio::TerminalSize;
 use crate::bindings::host::pcoder::plugin::types::ExitStatus;
 use crate::error::{Error, code};
 use crate::gate::Gate;
 use crate::host::ends::{Ends, Sizes};
 use crate::host::raw_terminal::RawTerminal;
+use crate::host::stdio::Passed;
 use crate::shell::quote;
 use crate::text;
 
@@ -83,19 +85,23 @@ pub(super) struct Terminal {
     pub(super) size: TerminalSize,
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. The other side of the connection writes to what it was passed.
 pub(super) async fn run(
     connection: &Connection,
     gate: &Arc<Gate>,
     line: String,
     terminal: Option<Terminal>,
     ends: Ends,
+    passed: Passed,
 ) -> Result<ExitStatus, Error> {
     let broken = |error: russh::Error| failed(OPERATION, &error);
     let line = if line.len() > LONGEST_LINE { script(connection, gate, &line).await? } else { line };
     let channel = connection.handle.channel_open_session().await.map_err(broken)?;
     let (mut reader, writer) = channel.split();
     let has_terminal = terminal.is_some();
+    if passed.any() {
+        writer.set_env(false, OUTPUTS, "").await.map_err(broken)?;
+    }
     if let Some(Terminal { term, size }) = terminal {
         let (columns, rows) = (size.columns.into(), size.rows.into());
         writer.request_pty(true, &term, columns, rows, 0, 0, &[]).await.map_err(broken)?;
@@ -105,7 +111,7 @@ pub(super) async fn run(
     agreed(&mut reader, "the other side runs no commands").await?;
     let Ends { stdin, mut stdout, mut stderr } = ends;
     let _raw = has_terminal.then(RawTerminal::enter);
-    let status = output(&mut reader, &mut stdout, &mut stderr);
+    let status = output(&mut reader, &mut stdout, &mut stderr, passed);
     tokio::select! {
         biased;
         status = status => status,
@@ -124,7 +130,7 @@ async fn script(connection: &Connection, gate: &Arc<Gate>, line: &str) -> Result
     writer.data_bytes(format!("rm -f -- \"$0\"\n{line}\n").into_bytes()).await.map_err(broken)?;
     writer.eof().await.map_err(broken)?;
     let (mut name, mut said) = (Kept::new(gate), Kept::new(gate));
-    let status = output(&mut reader, &mut name, &mut said).await?;
+    let status = output(&mut reader, &mut name, &mut said, Passed::default()).await?;
     let (name, said) = (name.take()?, said.take()?);
     match String::from_utf8(name) {
         Ok(name) if status == ExitStatus::Exited(0) && name.starts_with('/') => Ok(format!("exec sh {}", quote(&name))),
@@ -154,12 +160,14 @@ async fn output(
     reader: &mut ChannelReadHalf,
     stdout: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
     stderr: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
+    passed: Passed,
 ) -> Result<ExitStatus, Error> {
     let mut status = None;
     while let Some(message) = reader.wait().await {
         let written = match message {
             ChannelMsg::Data { data } => write(stdout, &data).await,
             ChannelMsg::ExtendedData { data, ext: 1 } => write(stderr, &data).await,
+            ChannelMsg::ExtendedData { data, ext: FAILED } if passed.any() => Err(told(&data)),
             ChannelMsg::ExitStatus { exit_status } => {
                 status = Some(ExitStatus::Exited(exit_status.cast_signed()));
                 Ok(())
@@ -180,6 +188,14 @@ async fn output(
     status.ok_or_else(|| {
         Error::new(code::UNAVAILABLE, OPERATION, "the connection was lost before the command told how it ended")
     })
+}
+
+/// The error that the other side had with an output that it was passed.
+fn told(data: &[u8]) -> std::io::Error {
+    match str::from_utf8(data).ok().and_then(|it| it.parse().ok()) {
+        Some(number) if number != 0 => std::io::Error::from_raw_os_error(number),
+        _ => std::io::Error::other("what is written to it is not taken"),
+    }
 }
 
 async fn write(to: &mut (dyn tokio::io::AsyncWrite + Send + Unpin), data: &[u8]) -> std::io::Result<()> {

@@ -14,6 +14,7 @@ pub(crate) mod key;
 
 use std::sync::Arc;
 
+use pcoder_service::passing::Outputs;
 use url::Url;
 use wasmtime::component::Resource;
 
@@ -21,7 +22,7 @@ pub(crate) use connect::Connected;
 use connect::{Connection, From};
 
 use super::ends::Ends;
-use super::stdio::{SHORT, Stdio};
+use super::stdio::{Passed, SHORT, Stdio};
 use super::target::program;
 use crate::bindings::host::pcoder::plugin::ssh::{Endpoint, Host};
 use crate::bindings::host::pcoder::plugin::types::{CommandSpec, Error as WitError, ExitStatus, Output, WriteOptions};
@@ -124,8 +125,14 @@ impl CallState {
         let line = self.command_line(spec.clone(), url)?;
         let term = self.term(&spec);
         let is_short = self.table.get(&stdio).is_ok_and(Stdio::is_short);
-        let over = if own && is_short && self.context.called.back.is_empty() { Over::Kept } else { Over::Own };
+        let over = if own && is_short && self.context.called.back.is_empty() {
+            Over::Kept(self.table.get(&stdio).map(Stdio::outputs).unwrap_or_default())
+        } else {
+            Over::Own
+        };
         let connection = self.connection(endpoint, url, over).await?;
+        // Before anything fails: another command's outputs are not these.
+        let passed = connection.take_passed();
         let stdio =
             self.table.get_mut(&stdio).map_err(|error| Error::new(code::INTERNAL, "ssh.exec", error.to_string()))?;
         let terminal = stdio.size().map(|size| exec::Terminal { term, size });
@@ -134,7 +141,8 @@ impl CallState {
             back::listen(&connection, &self.context.called.back).await?;
             stdio.change_input(|input| Ok(secrets.fill_own(input)?.into_owned()))?;
         }
-        exec::run(&connection, &self.gate, line, terminal, stdio.ends()?).await
+        let ends = stdio.ends_beside(passed)?;
+        exec::run(&connection, &self.gate, line, terminal, ends, passed).await
     }
 
     /// The same with its input and its output in memory.
@@ -149,7 +157,7 @@ impl CallState {
         let asked = spec.clone();
         let line = self.command_line(spec, url)?;
         let own = self.context.called.command.as_ref() == Some(&asked);
-        let over = if own && input.len() <= SHORT { Over::Kept } else { Over::Own };
+        let over = if own && input.len() <= SHORT { Over::Kept(Outputs::default()) } else { Over::Own };
         let connection = self.connection(endpoint, url, over).await?;
         let (stdout, stderr) = (exec::Kept::new(&self.gate), exec::Kept::new(&self.gate));
         let ends = Ends {
@@ -157,7 +165,7 @@ impl CallState {
             stdout: Box::new(stdout.clone()),
             stderr: Box::new(stderr.clone()),
         };
-        let status = exec::run(&connection, &self.gate, line, None, ends).await?;
+        let status = exec::run(&connection, &self.gate, line, None, ends, Passed::default()).await?;
         Ok(Output { status, stdout: stdout.take()?, stderr: stderr.take()? })
     }
 
@@ -188,7 +196,7 @@ impl CallState {
         };
         for index in 0..self.ssh.len() {
             let connected = self.table.get(&self.ssh[index]).map_err(internal)?;
-            if !connected.leads_to(endpoint) || over == Over::Own && connected.is_kept() {
+            if !connected.leads_to(endpoint) || matches!(over, Over::Own) && connected.is_kept() {
                 continue;
             }
             if let Some(connection) = connected.usable() {
@@ -198,10 +206,15 @@ impl CallState {
             self.table.delete(lost).map_err(internal)?;
             break;
         }
+        let (may_be_kept, outputs) = match over {
+            Over::Own => (false, Outputs::default()),
+            Over::Kept(outputs) => (true, outputs),
+        };
         let from = From {
             known: self.context.host_keys.as_deref(),
-            keepers: self.context.ssh_keepers.as_deref().filter(|_| over == Over::Kept),
+            keepers: self.context.ssh_keepers.as_deref().filter(|_| may_be_kept),
             processes: self.tree.processes(),
+            outputs: &outputs,
         };
         let connected = connect::connect(&self.gate, &self.context.secrets, from, endpoint, url).await?;
         let connection = connected.connection();
@@ -212,13 +225,12 @@ impl CallState {
 }
 
 /// Which connection something goes over.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// One of the call's own.
     Own,
     /// One that is kept, where there can be one. What goes over that is bounded: two sides that both have much to say could
-    /// wait for each other there.
-    Kept,
+    /// wait for each other there. A new one gets these outputs.
+    Kept(Outputs),
 }
 
 /// An error of the protocol, without a word of the other side's.

@@ -1,13 +1,15 @@
 //! Channels: what is said on one side is said on the other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::server::{self, Msg};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::sync::Notify;
 
+use super::outputs::Outputs;
 use super::upstream::Upstream;
+use super::{FAILED, OUTPUTS};
 
 /// What a call has opened on its connection.
 #[derive(Default)]
@@ -71,15 +73,22 @@ pub(super) async fn carry_session(
     handle: &server::Handle,
     carried: &mut Carried,
     ended: &AtomicU64,
+    given: &Mutex<Outputs>,
 ) {
     let id = theirs.id();
     let (mut from_call, to_call) = theirs.split();
-    let first = match from_call.wait().await {
-        Some(first) if !matches!(first, ChannelMsg::Close) => first,
-        // Nothing was asked for.
-        _ => {
-            carried.closed();
-            return;
+    let mut outputs = Outputs::default();
+    let first = loop {
+        match from_call.wait().await {
+            Some(ChannelMsg::SetEnv { variable_name, .. }) if variable_name == OUTPUTS => {
+                outputs = std::mem::take(&mut *given.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Some(first) if !matches!(first, ChannelMsg::Close) => break first,
+            // Nothing was asked for.
+            _ => {
+                carried.closed();
+                return;
+            }
         }
     };
     let opened = match upstream.run(&first, ended.load(Ordering::SeqCst)).await {
@@ -93,7 +102,8 @@ pub(super) async fn carry_session(
     match opened {
         Ok((machines, first)) => {
             let machines = machines.split();
-            carry_on((from_call, to_call, id), first, machines, handle, carried, Some(ended)).await;
+            let there = There { machines, outputs };
+            carry_on((from_call, to_call, id), first, there, handle, carried, Some(ended)).await;
         }
         // A connection on which the machine opens no more is not used again.
         Err(_) => {
@@ -112,22 +122,30 @@ pub(super) async fn carry(
 ) {
     let id = theirs.id();
     let (from_call, to_call) = theirs.split();
-    carry_on((from_call, to_call, id), None, machines.split(), handle, carried, None).await;
+    let there = There { machines: machines.split(), outputs: Outputs::default() };
+    carry_on((from_call, to_call, id), None, there, handle, carried, None).await;
+}
+
+/// The machine's side of a channel, and where what it says goes beside the call.
+struct There {
+    machines: (ChannelReadHalf, ChannelWriteHalf<client::Msg>),
+    outputs: Outputs,
 }
 
 /// The same, with what the call has said before.
 async fn carry_on(
     (mut from_call, to_call, id): (ChannelReadHalf, ChannelWriteHalf<Msg>, ChannelId),
     first: Option<ChannelMsg>,
-    (mut from_machine, to_machine): (ChannelReadHalf, ChannelWriteHalf<client::Msg>),
+    there: There,
     handle: &server::Handle,
     carried: &mut Carried,
     ended: Option<&AtomicU64>,
 ) {
+    let There { machines: (mut from_machine, to_machine), outputs } = there;
     let note = || ended.map(|it| it.fetch_add(1, Ordering::SeqCst));
     tokio::select! {
         biased;
-        is_closed = there_to_here(&mut from_machine, &to_call, handle, id) => {
+        is_closed = there_to_here(&mut from_machine, outputs, &to_call, handle, id) => {
             // Noted before the call hears of it: it may be gone in the next moment.
             if is_closed {
                 carried.closed();
@@ -137,22 +155,43 @@ async fn carry_on(
         }
         () = here_to_there(first, &mut from_call, &to_machine) => {
             note();
-            // The call wants no more of it. What the machine says to that, nobody hears: its connection is not used again.
+            // The call wants no more of it. What the machine says to that, nobody hears: its connection is not used
+            // again.
             let _ = to_machine.close().await;
         }
     }
 }
 
-/// What the machine says. Whether it has closed the channel in the end.
+/// What the machine says. Whether it has closed the channel in the end. The outputs are closed then, before the call
+/// hears of it: nobody else has them open who would be waited for.
 async fn there_to_here(
     from: &mut ChannelReadHalf,
+    mut outputs: Outputs,
     to: &ChannelWriteHalf<Msg>,
     handle: &server::Handle,
     id: ChannelId,
 ) -> bool {
-    while let Some(message) = from.wait().await {
+    loop {
+        let written = tokio::select! {
+            biased;
+            message = from.wait() => match message {
+                Some(message) => outputs.write(message).await,
+                None => break,
+            },
+            error = outputs.fail() => Err(error),
+        };
+        let message = match written {
+            Ok(Some(message)) => message,
+            Ok(None) => continue,
+            Err(error) => {
+                fail(to, &error).await;
+                return false;
+            }
+        };
         let is_told = match message {
             ChannelMsg::Data { data } => to.data_bytes(data).await.is_ok(),
+            // This is the keeper's to say.
+            ChannelMsg::ExtendedData { ext: FAILED, .. } => true,
             ChannelMsg::ExtendedData { data, ext } => to.extended_data_bytes(ext, data).await.is_ok(),
             ChannelMsg::Eof => to.eof().await.is_ok(),
             ChannelMsg::Success => handle.channel_success(id).await.is_ok(),
@@ -161,14 +200,28 @@ async fn there_to_here(
             ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
                 handle.exit_signal_request(id, signal_name, core_dumped, error_message, lang_tag).await.is_ok()
             }
-            ChannelMsg::Close => return true,
+            ChannelMsg::Close => {
+                outputs.close().await;
+                return true;
+            }
             _ => true,
         };
         if !is_told {
             return false;
         }
     }
+    // The machine is gone. What it has said is there before the call hears of that.
+    if let Err(error) = outputs.flush().await {
+        fail(to, &error).await;
+    }
+    outputs.close().await;
     false
+}
+
+/// Tells a call that what it has handed over takes no more.
+async fn fail(to: &ChannelWriteHalf<Msg>, error: &std::io::Error) {
+    let number = error.raw_os_error().unwrap_or_default().to_string();
+    let _ = to.extended_data_bytes(FAILED, number.into_bytes()).await;
 }
 
 /// What the call says, until it closes the channel or is gone.

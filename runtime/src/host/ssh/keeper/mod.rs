@@ -7,14 +7,18 @@
 //!
 //! A keeper is a process of its own for one machine, user and key. It speaks the protocol on both sides, so that a call
 //! does with a kept connection exactly what it does with one of its own. **Each call has a connection to the machine to
-//! itself**, and gives it back: one that is stuck keeps nobody else waiting, and what a call left open is ended by cutting
-//! its connection, as without a keeper.
+//! itself**, and gives it back: one that is stuck keeps nobody else waiting, and what a call left open is ended by
+//! cutting its connection, as without a keeper.
 //!
 //! Who may use it is who has the machine's private key. Both sides derive from it what proves that ([`Proof`]), so
 //! that neither another user nor a socket of somebody else's gets anything, and nothing about it is written down. What
 //! a plugin may reach is decided in its call, before anything of this.
+//!
+//! Where a command's output goes to a pipe or a file, the call hands that over, and the keeper writes to it: what a
+//! machine says much of need not be packed twice, nor wake two processes.
 
 mod carry;
+mod outputs;
 mod relay;
 mod upstream;
 
@@ -30,6 +34,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
+use pcoder_service::passing::{self, Outputs};
+
 use super::connect::LOGIN;
 use crate::error::{Error, code};
 use crate::host::dial::Stream;
@@ -41,6 +47,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The user that calls log in to a keeper as.
 pub(super) const USER: &str = "pcoder";
+
+/// A variable that no machine gets: a session that is asked to set it writes to the outputs that the call has handed
+/// over.
+pub(super) const OUTPUTS: &str = "PCODER_OUTPUTS";
+
+/// The kind of data, beside standard error (1), that says by its number which error of the system's such an output had.
+pub(super) const FAILED: u32 = 0x7063_6f64;
 
 /// How keepers are started, and where their sockets are.
 #[derive(Clone, Debug)]
@@ -101,21 +114,27 @@ impl Proof {
 }
 
 impl SshKeepers {
-    /// A connection to the keeper of a machine, which is started where there is none. Nothing when there can be none: then
-    /// the machine itself says why.
-    pub(super) async fn reach(&self, processes: &Processes, machine: &Machine) -> Option<(Box<dyn Stream>, Proof)> {
-        let what = serde_json::to_vec(machine).ok()?;
+    /// A connection to the keeper of a machine, which is started where there is none. It gets these outputs, which it
+    /// may write to. Nothing when there can be none: then the machine itself says why.
+    pub(super) async fn reach(
+        &self,
+        processes: &Processes,
+        machine: &Machine,
+        outputs: &Outputs,
+    ) -> Option<(impl Stream + use<>, Proof)> {
+        let what = serde_json::to_vec(&(PROTOCOL, largest_file(), machine)).ok()?;
         // Nobody else can be at the other end of what is in there.
         #[cfg(unix)]
         pcoder_service::socket::private_folder(&self.sockets).ok()?;
         let socket = pcoder_service::socket::named(&self.sockets, &what).ok()?;
-        let stream: Box<dyn Stream> = match pcoder_service::socket::connect(&socket).await {
-            Ok(stream) => Box::new(stream),
+        let stream = match pcoder_service::socket::connect(&socket).await {
+            Ok(stream) => stream,
             Err(_) => {
                 self.start(processes, &Order { machine: machine.clone(), socket: socket.clone() }).await?;
-                Box::new(until_there(&socket).await?)
+                until_there(&socket).await?
             }
         };
+        tokio::time::timeout(LOGIN, passing::give(&stream, outputs)).await.ok()?.ok()?;
         Some((stream, Proof::of(machine)))
     }
 
@@ -138,10 +157,25 @@ impl SshKeepers {
     }
 }
 
+/// Which one calls and keepers speak with each other. Those of another one have sockets of their own.
+const PROTOCOL: u32 = 2;
+
+/// The largest file that this process may write, in bytes: a keeper that writes for it may write no larger one.
+#[cfg(unix)]
+fn largest_file() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+/// Nothing is written for it.
+#[cfg(windows)]
+fn largest_file() -> Option<u64> {
+    None
+}
+
 /// What a keeper says that has logged in, and listens; or that another one does.
 const READY: &str = "ready\n";
 
-async fn until_there(socket: &OsString) -> Option<impl Stream + use<>> {
+async fn until_there(socket: &OsString) -> Option<pcoder_service::socket::Stream> {
     let waited = async {
         loop {
             if let Ok(stream) = pcoder_service::socket::connect(socket).await {
@@ -153,7 +187,8 @@ async fn until_there(socket: &OsString) -> Option<impl Stream + use<>> {
     tokio::time::timeout(STARTING, waited).await.ok()
 }
 
-/// Keeps connections to one machine, until it is gone or nobody has used one for a while. Its process does nothing else.
+/// Keeps connections to one machine, until it is gone or nobody has used one for a while. Its process does nothing
+/// else.
 ///
 /// `input` is what a call says that started it, `output` is where that reads the one line that is answered.
 ///
@@ -171,7 +206,13 @@ pub fn keep_ssh(input: impl Read, mut output: impl Write) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::io(OPERATION, "the async runtime", &error))?;
-    runtime.block_on(async {
+    let kept = runtime.block_on(async {
+        // A file that becomes larger than it may be is an error of the call's output, and not this process's end.
+        #[cfg(unix)]
+        let _too_large = {
+            use tokio::signal::unix::{SignalKind, signal};
+            signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+        };
         // In this order: who hears that it is ready gets a connection that is logged in.
         let keeper = Arc::new(relay::Keeper::new(order.machine).await?);
         let is_kept = pcoder_service::socket::connect(&order.socket).await.is_ok();
@@ -189,7 +230,10 @@ pub fn keep_ssh(input: impl Read, mut output: impl Write) -> Result<(), Error> {
             Some(listener) => keeper.serve(listener).await,
             None => Ok(()),
         }
-    })
+    });
+    // Somebody's pipe may take nothing any more, and not for that does anybody wait.
+    runtime.shutdown_background();
+    kept
 }
 
 #[cfg(test)]

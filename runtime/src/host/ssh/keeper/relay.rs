@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use pcoder_service::socket::Listener;
+use pcoder_service::passing;
+use pcoder_service::socket::{self, Listener};
 use russh::keys::PublicKey;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelOpenFailure, MethodKind, MethodSet};
@@ -14,19 +15,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::carry::{Carried, Channels, carry, carry_session};
+use super::outputs::Outputs;
 use super::upstream::Upstream;
 use super::{Machine, Proof, USER};
 use crate::capability::net::ssh_url;
 use crate::error::{Error, code};
-use crate::host::dial::{CONNECT, Stream};
+use crate::host::dial::CONNECT;
 use crate::host::ssh::connect::{self, LOGIN, Login};
 
 const OPERATION: &str = "ssh.keep";
 
 /// How long connections are kept that nobody uses.
 const UNUSED: Duration = Duration::from_secs(300);
-/// What a call may say that the machine does not take, in pieces: somebody types, or pastes, and the program there reads
-/// nothing. More would keep the call from hearing what the program says.
+/// What a call may say that the machine does not take, in pieces: somebody types, or pastes, and the program there
+/// reads nothing. More would keep the call from hearing what the program says.
 const TYPED: usize = 1024;
 /// How many of them.
 const MOST_UNUSED: usize = 4;
@@ -114,7 +116,7 @@ impl Keeper {
             let shells_end = self.shells_end();
             tokio::select! {
                 stream = listener.accept() => match stream {
-                    Ok(stream) => { calls.spawn(Arc::clone(&self).call(Box::new(stream))); }
+                    Ok(stream) => { calls.spawn(Arc::clone(&self).call(stream)); }
                     // Out of files, say: the next one may do better.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 },
@@ -171,7 +173,9 @@ impl Keeper {
     }
 
     /// One call, from its login to its end.
-    async fn call(self: Arc<Self>, stream: Box<dyn Stream>) {
+    async fn call(self: Arc<Self>, stream: socket::Stream) {
+        // Who says nothing is not waited for without end; who only looks goes.
+        let Ok(Ok(outputs)) = tokio::time::timeout(LOGIN, passing::take(&stream)).await else { return };
         let channels = Arc::new(Channels::default());
         let upstream = Arc::new(OnceLock::new());
         self.count(&channels);
@@ -181,12 +185,11 @@ impl Keeper {
             upstream: Arc::clone(&upstream),
             channels: Arc::clone(&channels),
             carried: JoinSet::new(),
+            outputs: Arc::new(Mutex::new(outputs.into())),
         };
         let session = server::run_stream(Arc::clone(&self.config), connect::Cuttable::new(stream, &cut), call);
         let login = async {
-            // One who says nothing is not waited for without end.
             let mut session = tokio::time::timeout(LOGIN, session).await.ok()?.ok()?;
-            // Who only looks has no connection, and goes.
             tokio::select! {
                 _ = &mut session => return None,
                 () = tokio::time::sleep(LOGIN) => {}
@@ -232,6 +235,8 @@ struct Call {
     upstream: Arc<OnceLock<Arc<Upstream>>>,
     channels: Arc<Channels>,
     carried: JoinSet<()>,
+    /// What it has handed over, for the first session that asks for it.
+    outputs: Arc<Mutex<Outputs>>,
 }
 
 impl Call {
@@ -274,10 +279,10 @@ impl server::Handler for Call {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let (handle, keeper) = (session.handle(), Arc::clone(&self.keeper));
+        let (handle, keeper, given) = (session.handle(), Arc::clone(&self.keeper), Arc::clone(&self.outputs));
         self.carry(|upstream, mut carried| async move {
             reply.accept().await;
-            carry_session(channel, &upstream, &handle, &mut carried, &keeper.ended).await;
+            carry_session(channel, &upstream, &handle, &mut carried, &keeper.ended, &given).await;
         });
         Ok(())
     }

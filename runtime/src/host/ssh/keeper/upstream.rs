@@ -79,8 +79,8 @@ impl Upstream {
         self.shell().take_if(|it| it.is_old())
     }
 
-    /// Has the shell that waits run what a session asks for first, where it can: that is one line. A session that has no
-    /// use for it ends it, as it may change what a shell is started with.
+    /// Has the shell that waits run what a session asks for first, where it can: that is one line. A session that has
+    /// no use for it ends it, as it may change what a shell is started with.
     pub(super) async fn run(&self, asked: &ChannelMsg, ended: u64) -> Option<Channel<client::Msg>> {
         let shell = self.shell().take();
         let mut shell = shell?;
@@ -91,8 +91,8 @@ impl Upstream {
                 return None;
             }
         };
-        // It says nothing before it has read a line, unless it has ended, or what a shell there begins with does. How much
-        // it may be told is the server's word.
+        // It says nothing before it has read a line, unless it has ended, or what a shell there begins with does. How
+        // much it may be told is the server's word.
         let is_quiet = loop {
             tokio::select! {
                 biased;
@@ -115,13 +115,13 @@ impl Upstream {
     }
 }
 
-/// A shell on the machine that waits for the line that it is to run: where software emulates the processor, to start one
-/// takes longer than most commands.
+/// A shell on the machine that waits for the line that it is to run: where software emulates the processor, to start
+/// one takes longer than most commands.
 ///
 /// It was started after the last command of this keeper had ended, and is used within [`WAITS`]: what it has of the
-/// user's environment, groups and start files is what a shell gets that is started when the command is asked for, unless
-/// somebody changes those within this time and by another way. The command is the only thing that it reads, byte by byte;
-/// what follows is the command's input.
+/// user's environment, groups and start files is what a shell gets that is started when the command is asked for,
+/// unless somebody changes those within this time and by another way. The command is the only thing that it reads, byte
+/// by byte; what follows is the command's input.
 pub(super) struct Shell {
     channel: Channel<client::Msg>,
     since: Instant,
