@@ -140,6 +140,24 @@ pub(crate) fn reason(error: &io::Error) -> Reason {
     }
 }
 
+/// Adds the patterns of the file that a folder has for them, or of the root's.
+///
+/// # Errors
+/// `Io`, `Pattern`.
+pub(crate) fn patterns(root: &Dir, path: &Path, folder: Option<&TreePath>, rules: &mut Rules) -> Result<()> {
+    let file = folder.map(TreePath::to_path_buf).unwrap_or_default().join(IGNORE_FILE);
+    let mut content = Vec::new();
+    // A link is followed inside of the folder: a list that is not read would send what it ignores.
+    match root.open(&file).and_then(|it| it.take(IGNORE_FILE_MOST).read_to_end(&mut content)) {
+        Ok(_) => rules.add(folder, &String::from_utf8_lossy(&content)).map_err(|error| match error {
+            Error::Pattern { path: Some(file), message } => Error::Pattern { path: Some(path.join(file)), message },
+            error => error,
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("read", &path.join(file), error)),
+    }
+}
+
 /// Walks a folder. A file that looks as it did when it was last read is not read again.
 ///
 /// # Errors
@@ -188,7 +206,7 @@ impl Walk<'_> {
             }
             (Err(error), None) => return Err(Error::io("list", self.path, error)),
         };
-        self.patterns(path)?;
+        patterns(self.root, self.path, path, &mut self.scan.rules)?;
         for entry in entries {
             let entry = match (entry, path) {
                 (Ok(entry), _) => entry,
@@ -210,22 +228,6 @@ impl Walk<'_> {
             self.child(&folder, child);
         }
         Ok(())
-    }
-
-    fn patterns(&mut self, folder: Option<&TreePath>) -> Result<()> {
-        let path = folder.map(TreePath::to_path_buf).unwrap_or_default().join(IGNORE_FILE);
-        let mut content = Vec::new();
-        // A link is followed inside of the folder: a list that is not read would send what it ignores.
-        match self.root.open(&path).and_then(|it| it.take(IGNORE_FILE_MOST).read_to_end(&mut content)) {
-            Ok(_) => self.scan.rules.add(folder, &String::from_utf8_lossy(&content)).map_err(|error| match error {
-                Error::Pattern { path: Some(path), message } => {
-                    Error::Pattern { path: Some(self.path.join(path)), message }
-                }
-                error => error,
-            }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::io("read", &self.path.join(path), error)),
-        }
     }
 
     fn child(&mut self, folder: &Dir, path: TreePath) {

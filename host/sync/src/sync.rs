@@ -1,6 +1,6 @@
 //! A folder on this host and its copy: what a caller says, and the order in which things are done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::Sync as Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::local::{self, Scan};
 use crate::pack::{self, Outcome, Packed, Sent};
 use crate::path::{RESERVED, TreePath, os_name};
 use crate::plan::{self, Direction, Plan, Step};
-use crate::remote::{Ran, Remote};
+use crate::remote::{Ran, Remote, RemoteError};
 use crate::report::{Conflict, Progress, Pulled, Pushed, Reason, Side, Skipped, Stage};
-use crate::rules::Rules;
+use crate::rules::{IGNORE_FILE, Rules};
 use crate::state::{self, Memory};
 use crate::tree::{Entry, Kind, Tree};
 use crate::unpack::Unpack;
@@ -59,11 +59,19 @@ impl std::fmt::Debug for Sync {
 
 /// What a sync starts from.
 struct Start {
-    root: Dir,
+    root: Arc<Dir>,
     scan: Scan,
     loaded: Option<Memory>,
     /// Held for as long as something is written, also when nobody waits for it any more.
     lock: Arc<pcoder_state::Lock>,
+    /// What the instance was asked meanwhile.
+    asked: Option<Asked>,
+}
+
+/// A script that ran on the instance, and what came of it.
+struct Asked {
+    script: String,
+    ran: std::result::Result<Ran, RemoteError>,
 }
 
 impl Sync {
@@ -125,16 +133,16 @@ impl Sync {
     /// folder is made when it is missing.
     ///
     /// One run of a script when there is nothing to do, else one more; should files change on the instance in between,
-    /// a few more. The archive of what is sent is made in memory.
+    /// a few more, and one more where other files are ignored than the last time. The archive of what is sent is made
+    /// in memory.
     ///
     /// # Errors
     /// Any [`Error`]. What was done until then is whole, and the next push goes on from there.
     pub async fn push(&self, remote: &dyn Remote) -> Result<Pushed> {
-        let Start { root, mut scan, loaded, lock } = self.start().await?;
-        let root = Arc::new(root);
+        let Start { root, mut scan, loaded, lock, mut asked } = self.start(remote).await?;
         let mut pushed = Pushed::default();
         for attempt in 0..=ATTEMPTS {
-            let description = Arc::new(self.describe(remote, &mut scan).await?);
+            let description = Arc::new(self.describe(remote, &mut scan, asked.take()).await?);
             pushed.without_base |= self.distrust(&mut scan, loaded.is_none(), &description);
             let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Push);
             // A push that was interrupted at its very end left nothing to do but that.
@@ -180,13 +188,14 @@ impl Sync {
     /// Makes this host what the instance is, where this host has not changed since the last sync. What both changed
     /// stays as it is here, and the instance's version is put beside it.
     ///
-    /// One run of a script when there is nothing to do, else one more for as much as the instance can send at once.
+    /// One run of a script when there is nothing to do, else one more for as much as the instance can send at once, and
+    /// one more where other files are ignored than the last time.
     ///
     /// # Errors
     /// Any [`Error`]. What was done until then is whole, and the next pull goes on from there.
     pub async fn pull(&self, remote: &dyn Remote) -> Result<Pulled> {
-        let Start { root, mut scan, loaded, lock } = self.start().await?;
-        let description = self.describe(remote, &mut scan).await?;
+        let Start { root, mut scan, loaded, lock, asked } = self.start(remote).await?;
+        let description = self.describe(remote, &mut scan, asked).await?;
         let mut pulled =
             Pulled { without_base: self.distrust(&mut scan, loaded.is_none(), &description), ..Pulled::default() };
         let plan = plan::plan(&scan.memory.base, &scan.tree, &description.tree, Direction::Pull);
@@ -198,7 +207,6 @@ impl Sync {
             return Ok(pulled);
         }
         let wanted = Arc::new(wanted(&plan, &scan.tree, &description.tree));
-        let root = Arc::new(root);
         let staging = self.staging(&root).await?;
         let fetched = self.fetch(remote, &staging, &wanted, &mut pulled).await;
         let missing = match fetched {
@@ -225,7 +233,7 @@ impl Sync {
                 label: &label,
                 report: &mut pulled,
                 aside: BTreeMap::new(),
-                cleared: std::collections::BTreeSet::new(),
+                cleared: BTreeSet::new(),
             };
             unpack.all();
             flush(&root_);
@@ -240,29 +248,65 @@ impl Sync {
         Ok(pulled)
     }
 
-    async fn start(&self) -> Result<Start> {
+    /// Looks at both sides at once, where both were looked at before: each may take its time. What is ignored is known
+    /// for sure when the host's folder was walked. The instance is asked with what the lists say that there were last
+    /// time.
+    async fn start(&self, remote: &dyn Remote) -> Result<Start> {
         let it = self.clone();
-        blocking(move || {
-            let lock = state::lock(&it.state)?;
+        let (lock, loaded, root, script) = blocking(move || {
+            let lock = Arc::new(state::lock(&it.state)?);
             let loaded = Memory::load(&it.state)?;
-            let root = local::open_root(&it.local)?;
-            let rules = Rules::new(it.defaults, &it.patterns)?;
+            let root = Arc::new(local::open_root(&it.local)?);
+            let script = loaded.as_ref().and_then(|memory| it.question(&root, memory));
+            Ok((lock, loaded, root, script))
+        })
+        .await?;
+        let asked = async {
+            let script = script?;
+            let ran = remote.run(&script, Vec::new()).await;
+            Some(Asked { script, ran })
+        };
+        let (it, memory, held) = (self.clone(), loaded.clone().unwrap_or_default(), Arc::clone(&lock));
+        let folder = Arc::clone(&root);
+        let scanned = blocking(move || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let now = i64::try_from(now).unwrap_or(i64::MAX);
-            let memory = loaded.clone().unwrap_or_default();
-            let scan = local::scan(&root, &it.local, rules, memory, it.max_files, now)?;
-            Ok(Start { root, scan, loaded, lock: Arc::new(lock) })
-        })
-        .await
+            let rules = Rules::new(it.defaults, &it.patterns)?;
+            let scan = local::scan(&folder, &it.local, rules, memory, it.max_files, now);
+            drop(held);
+            scan
+        });
+        // To the end of both: what runs there is not left alone because of what is wrong here.
+        let (asked, scan) = tokio::join!(asked, scanned);
+        Ok(Start { root, scan: scan?, loaded, lock, asked })
     }
 
-    /// What the instance has. It is remembered, so that next time only files are read that may have changed.
-    async fn describe(&self, remote: &dyn Remote, scan: &mut Scan) -> Result<Description> {
+    /// What the instance is most likely asked. What is wrong with a list is said by whoever walks the folder.
+    fn question(&self, root: &Dir, memory: &Memory) -> Option<String> {
+        let seen = memory.instance.as_ref()?;
+        let mut rules = Rules::new(self.defaults, &self.patterns).ok()?;
+        // Those that are files, or links, and the one that ignores itself.
+        let seen_here = memory.files.keys().chain(memory.base.keys());
+        let lists = seen_here.filter(|it| it.name() == IGNORE_FILE.as_bytes()).map(TreePath::parent);
+        for folder in lists.chain([None]).collect::<BTreeSet<_>>() {
+            local::patterns(root, &self.local, folder.as_ref(), &mut rules).ok()?;
+        }
+        Some(describe::script(&self.remote, &rules, self.max_files, Some(seen)))
+    }
+
+    /// What the instance has; `asked` is what it said to the same question already. It is remembered, so that next time
+    /// only files are read that may have changed.
+    async fn describe(&self, remote: &dyn Remote, scan: &mut Scan, asked: Option<Asked>) -> Result<Description> {
+        let mut asked = asked;
         let limit = remote.output_limit();
         let mut before = scan.memory.instance.take();
         loop {
             let script = describe::script(&self.remote, &scan.rules, self.max_files, before.as_ref());
-            let ran = remote.run(&script, Vec::new()).await.map_err(Error::Unreachable)?;
+            let ran = match asked.take().filter(|it| it.script == script) {
+                Some(asked) => asked.ran,
+                None => remote.run(&script, Vec::new()).await,
+            };
+            let ran = ran.map_err(Error::Unreachable)?;
             if ran.stdout.len() as u64 >= limit {
                 return Err(Error::OutputLimit { limit });
             }
@@ -283,7 +327,8 @@ impl Sync {
         }
     }
 
-    /// What makes the script of a push list the folder when all is done; nothing where that might be more than it can say.
+    /// What makes the script of a push list the folder when all is done; nothing where that might be more than it can
+    /// say.
     fn lister(&self, remote: &dyn Remote, scan: &Scan, description: &Description) -> Option<String> {
         let most = listing::at_most(&scan.tree).saturating_add(listing::at_most(&description.tree));
         (most < remote.output_limit() / 2).then(|| describe::lister(&scan.rules.for_the_instance().0))

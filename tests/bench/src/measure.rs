@@ -51,7 +51,7 @@ pub fn factor(what: &str, ours: Duration, other: &str, theirs: Duration, aim: &'
         ours: show(ours),
         other: other.to_owned(),
         theirs: show(theirs),
-        result: format!("{:.1} times faster", theirs.as_secs_f64() / ours.as_secs_f64()),
+        result: format!("{:.2} times faster", theirs.as_secs_f64() / ours.as_secs_f64()),
         aim,
     }
 }

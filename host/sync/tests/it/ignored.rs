@@ -61,6 +61,26 @@ fn the_instance_does_not_read_what_is_ignored() {
     block_on(sync.pull(&pair.machine)).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn lists_that_are_links_or_ignore_themselves_cost_no_second_question() {
+    let pair = Pair::new(Shell::System);
+    let host = pair.host();
+    write(host.join(".pcoderignore"), ".pcoderignore\ntarget/\n");
+    write(host.join("lists/common"), "*.log\n");
+    std::fs::create_dir(host.join("sub")).unwrap();
+    std::os::unix::fs::symlink("../lists/common", host.join("sub/.pcoderignore")).unwrap();
+    for it in ["a", "target/b", "sub/c", "sub/d.log"] {
+        write(host.join(it), "x");
+    }
+    pair.push();
+    let there = |it: &str| pair.instance().join(it).exists();
+    assert!(there("a") && there("sub/c") && !there("target") && !there("sub/d.log") && !there(".pcoderignore"));
+    pair.machine.counted();
+    pair.push();
+    assert_eq!(pair.machine.counted(), 1);
+}
+
 #[test]
 fn patterns_can_be_added_and_the_defaults_turned_off() {
     let pair = Pair::new(Shell::System);
