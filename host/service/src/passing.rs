@@ -131,12 +131,17 @@ mod tests {
     use super::*;
     use crate::socket::{Listener, connect, named};
 
-    async fn handed_over(outputs: Outputs) -> io::Result<Outputs> {
+    /// A connection, as its giver and its taker have it.
+    async fn ends() -> (Stream, Stream) {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = named(&folder.path().join("s"), b"x").expect("a name");
         let listener = Listener::new(&socket).expect("it listens");
         let giver = connect(&socket).await.expect("it listens");
-        let taker = listener.accept().await.expect("somebody is there");
+        (giver, listener.accept().await.expect("somebody is there"))
+    }
+
+    async fn handed_over(outputs: Outputs) -> io::Result<Outputs> {
+        let (giver, taker) = ends().await;
         let given = async {
             give(&giver, &outputs).await.expect("they are handed over");
             drop(outputs);
@@ -174,11 +179,7 @@ mod tests {
         use tokio::io::AsyncWriteExt as _;
         // The last one says that there are two files, and sends none.
         for said in ["SSH-2.0-x\r\n", "4", "/", "", "3"] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let socket = named(&folder.path().join("s"), b"x").expect("a name");
-            let listener = Listener::new(&socket).expect("it listens");
-            let mut giver = connect(&socket).await.expect("it listens");
-            let taker = listener.accept().await.expect("somebody is there");
+            let (mut giver, taker) = ends().await;
             giver.write_all(said.as_bytes()).await.expect("it is written");
             // Who says nothing is gone again.
             let expected = match said {
@@ -196,11 +197,7 @@ mod tests {
     async fn nothing_is_handed_to_who_is_not_there_to_take_it() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         for (said, expected) in [("", io::ErrorKind::UnexpectedEof), ("S", io::ErrorKind::InvalidData)] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let socket = named(&folder.path().join("s"), b"x").expect("a name");
-            let listener = Listener::new(&socket).expect("it listens");
-            let giver = connect(&socket).await.expect("it listens");
-            let mut taker = listener.accept().await.expect("somebody is there");
+            let (giver, mut taker) = ends().await;
             taker.write_all(said.as_bytes()).await.expect("it is written");
             // It stays, but for the one that says nothing.
             let mut taker = Some(taker).filter(|_| !said.is_empty());

@@ -296,8 +296,7 @@ impl Sync {
 
     /// What the instance has; `asked` is what it said to the same question already. It is remembered, so that next time
     /// only files are read that may have changed.
-    async fn describe(&self, remote: &dyn Remote, scan: &mut Scan, asked: Option<Asked>) -> Result<Description> {
-        let mut asked = asked;
+    async fn describe(&self, remote: &dyn Remote, scan: &mut Scan, mut asked: Option<Asked>) -> Result<Description> {
         let limit = remote.output_limit();
         let mut before = scan.memory.instance.take();
         loop {
