@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
 use cap_std::fs::Dir;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
@@ -17,13 +15,11 @@ use crate::path::{RESERVED, TreePath};
 use crate::plan::{Plan, Step};
 use crate::remote::quoted;
 use crate::report::Reason;
+use crate::stream::{self, Stream};
 use crate::tree::{Entry, Kind, Sum, Tree};
 
 /// Up to this size a file is read as a whole before its size is told, so that one that changes is sent as it was.
 const READ_WHOLE: u64 = 8 << 20;
-/// Sources become little smaller above it, and take several times as long.
-const GZIP_LEVEL: Compression = Compression::new(2);
-const ZSTD_LEVEL: i32 = 1;
 /// The most names that are moved by one process, and the bytes that they may have: any system takes that many arguments.
 const MOVE_MOST: usize = 400;
 const MOVE_BYTES: usize = 24 << 10;
@@ -80,7 +76,11 @@ pub(crate) fn pack(
     tick: Tick<'_>,
 ) -> Result<Packed> {
     let (how, instance) = (description.packing, &description.tree);
-    let sink = Sink::new(how).map_err(broken)?;
+    let comes = plan.steps.iter().filter_map(|(path, step)| match step {
+        Step::Write(entry) if !is_there(instance, path, entry) => Some(stream::weight(entry.size())),
+        Step::Write(_) | Step::Delete => None,
+    });
+    let sink = Stream::new(how, comes.sum()).map_err(broken)?;
     let mut packer = Packer {
         root,
         instance,
@@ -95,7 +95,7 @@ pub(crate) fn pack(
     };
     packer.all(plan).map_err(broken)?;
     let script = packer.script(how, to, lister);
-    let bytes = packer.builder.into_inner().and_then(Sink::finish).map_err(broken)?;
+    let bytes = packer.builder.into_inner().and_then(Stream::finish).map_err(broken)?;
     let deleted = plan.steps.iter().filter(|(_, it)| **it == Step::Delete).map(|(path, _)| path.clone()).collect();
     Ok(Packed { bytes, script, sent: packer.sent, deleted, skipped: packer.skipped })
 }
@@ -104,48 +104,15 @@ fn broken(error: io::Error) -> Error {
     Error::Broken { message: format!("cannot make an archive: {error}") }
 }
 
-enum Sink {
-    Gzip(Box<GzEncoder<Vec<u8>>>),
-    Zstd(zstd::Encoder<'static, Vec<u8>>),
-    Plain(Vec<u8>),
-}
-
-impl Sink {
-    fn new(how: describe::Packing) -> io::Result<Self> {
-        Ok(match how {
-            describe::Packing::None => Self::Plain(Vec::new()),
-            describe::Packing::Gzip => Self::Gzip(Box::new(GzEncoder::new(Vec::new(), GZIP_LEVEL))),
-            describe::Packing::Zstd => Self::Zstd(zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?),
-        })
-    }
-
-    fn finish(self) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
-            Self::Plain(bytes) => Ok(bytes),
-        }
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Gzip(encoder) => encoder.write(bytes),
-            Self::Zstd(encoder) => encoder.write(bytes),
-            Self::Plain(sink) => sink.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Whether only permissions can differ.
+fn is_there(instance: &Tree, path: &TreePath, entry: &Entry) -> bool {
+    instance.entries.get(path).is_some_and(|it| it.kind == entry.kind)
 }
 
 struct Packer<'a> {
     root: &'a Dir,
     instance: &'a Tree,
-    builder: Builder<Sink>,
+    builder: Builder<Stream>,
     /// The folder that was opened last.
     folder: Option<(Option<TreePath>, Dir)>,
     lists: Lists,
@@ -171,10 +138,14 @@ impl Packer<'_> {
 
     fn write(&mut self, path: &TreePath, entry: &Entry) -> io::Result<()> {
         let there = self.instance.entries.get(path);
-        if there.is_some_and(|it| it.kind == entry.kind) {
+        if is_there(self.instance, path, entry) {
             self.lists.modes.insert(path.clone(), entry.mode);
             self.sent.insert(path.clone(), Sent { entry: entry.clone(), moved: false });
             return Ok(());
+        }
+        if self.builder.get_mut().begins_with(stream::weight(entry.size()))? {
+            // The one before may be unpacked later.
+            self.folders_above(path)?;
         }
         let name = [b"t/", path.as_bytes()].concat();
         let sent = match &entry.kind {
@@ -197,6 +168,15 @@ impl Packer<'_> {
         };
         self.place(path, &sent, there);
         self.sent.insert(path.clone(), Sent { entry: sent, moved: true });
+        Ok(())
+    }
+
+    fn folders_above(&mut self, path: &TreePath) -> io::Result<()> {
+        self.item(b"t", EntryType::Directory, 0o755, 0, &[])?;
+        let folders: Vec<TreePath> = path.ancestors().collect();
+        for folder in folders.iter().rev() {
+            self.item(&[b"t/", folder.as_bytes()].concat(), EntryType::Directory, 0o755, 0, &[])?;
+        }
         Ok(())
     }
 
@@ -417,13 +397,14 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn script(&self, how: describe::Packing, root: &str, lister: Option<&str>) -> String {
+    fn script(&mut self, how: describe::Packing, root: &str, lister: Option<&str>) -> String {
         let sums: String = self.lists.old.iter().map(|(_, sum)| format!("{sum}\n")).collect();
         let links = joined(self.lists.links.iter().map(|(_, target)| target.clone()));
         let digest = |of: &[u8]| if of.is_empty() { String::new() } else { Sum::of(of).to_string() };
         let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
         set("root", root)
             + &set("packer", how.program())
+            + &set("parts", &self.builder.get_mut().parts())
             + &set("sums", include_str!("scripts/sums.sh"))
             + &set("old", &digest(sums.as_bytes()))
             + &set("links", &digest(&links))

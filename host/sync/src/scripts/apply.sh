@@ -1,5 +1,5 @@
 # Takes an archive from standard input and puts what is in it in its place. Set before: root; packer, which unpacks the
-# archive, or nothing; sums; old and links, the digests of what is expected to be replaced, or nothing; listed, when
+# archive, or nothing; parts, the lengths of all of its parts but the last; sums; old and links, the digests of what is expected to be replaced, or nothing; listed, when
 # `quick` is to say what is there in the end. In the archive, `t` holds what comes, and `c` what is to be done.
 # Everything up to the first change can be repeated; from there on each step leaves files that are whole, and a later
 # push finds what is missing. Exit code 75: something changed since it was described, and nothing was done.
@@ -10,6 +10,7 @@ umask 022
 s=.pcoder-sync
 # Where software emulates the processor, each process takes as long as hundreds of files: none is started for nothing.
 gone() {
+  wait # for what still unpacks
   { [ ! -e $s ] && [ ! -L $s ]; } || rm -rf $s
 }
 mkdir -p -- "$root" && cd -- "$root" || exit 1
@@ -21,10 +22,36 @@ mkdir -m 700 $s || exit 1
 # GNU tar reads in pieces of 10 KiB unless it is told; a pipe holds 64.
 TAR_OPTIONS='--blocking-factor=128'
 export TAR_OPTIONS
-if [ -n "$packer" ]; then
-  { $packer -dc || : >$s/torn; } | tar -xpof - -C $s
+unpack() {
+  if [ -n "$packer" ]; then
+    { $packer -dc || : >$s/torn; } | tar -xpof - -C $s
+  else
+    tar -xpof - -C $s
+  fi
+}
+# Two parts at once: of this length, which waits on the disk until all of it is here, and of that or the rest.
+both() {
+  head -c "$1" >$s/part || return 1
+  unpack <$s/part &
+  if [ -n "$2" ]; then head -c "$2" | unpack; else unpack; fi
+  second=$?
+  wait $! && : >$s/part && return $second
+}
+# Only GNU's head reads no more than it writes.
+if [ -n "$parts" ] && [ "$(nproc 2>/dev/null)" -gt 1 ] 2>/dev/null; then
+  case $(head --version 2>/dev/null) in *GNU*) ;; *) parts= ;; esac
 else
-  tar -xpof - -C $s
+  parts=
+fi
+set -- $parts
+while [ $# -gt 1 ]; do
+  both "$1" "$2" || exit 1
+  shift 2
+done
+if [ $# = 1 ]; then
+  both "$1" ''
+else
+  unpack
 fi && [ ! -e $s/torn ] && [ -e $s/c/end ] || exit 1
 
 each() {
