@@ -62,6 +62,7 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
         layers: vec![disk::new_name(host)],
         next: None,
         paused: false,
+        halting: false,
         host_key: None,
         tried: Vec::new(),
         restored: false,
@@ -90,7 +91,7 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             }
         }
         Phase::Stopped => (freeze(store, architecture, &mut record, None)?, From::Nothing),
-        Phase::Booting | Phase::Broken => return Err(record.not_running(store.operation)),
+        Phase::Booting | Phase::Stopping | Phase::Broken => return Err(record.not_running(store.operation)),
     };
     copy.layers.extend(frozen);
     bring_up(&Boot { store, facts, architecture, image, from }, &mut copy)

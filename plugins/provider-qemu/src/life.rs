@@ -129,21 +129,25 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
         }
         if record.wish == Wish::Run {
             let image = Image::read(host, store.operation, &record.image);
-            let others = image.is_ok_and(|it| it.is_set_up_by_cloud_init());
-            let longest = if others { OTHERS_HALT } else { HALT };
-            // One that cannot be talked with is ended as well, which is what was asked for.
-            if let Ok(false) = press(store, id, longest) {
-                let message = format!("{id}: the guest has not halted in {} s, and is ended", longest.as_secs());
-                host.log().log(Level::Warn, &message);
-            }
+            shut_down(store, id, image.is_ok_and(|it| it.is_set_up_by_cloud_init()));
         }
         host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
     }
     // As it is now: somebody may have talked with it before.
     let mut record = store.read(id)?;
     record.wish = Wish::Halt;
+    record.halting = false;
     record.unreachable();
     store.write(&record)
+}
+
+/// Has the guest halt, if it can. One that cannot be talked with is ended as well, which is what was asked for.
+fn shut_down(store: Store<'_>, id: &str, is_others: bool) {
+    let longest = if is_others { OTHERS_HALT } else { HALT };
+    if let Ok(false) = press(store, id, longest) {
+        let message = format!("{id}: the guest has not halted in {} s, and is ended", longest.as_secs());
+        store.host.log().log(Level::Warn, &message);
+    }
 }
 
 /// Presses the power button until the machine has halted, or for long enough. Whether it has.
@@ -151,6 +155,10 @@ fn press(store: Store<'_>, id: &str, longest: Duration) -> Result<bool> {
     let clock = store.host.clock();
     // Somebody else may be halting it.
     let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE.max(longest))?;
+    // Should this be killed meanwhile, whoever resumes it waits for its end. As it is now that nobody else talks.
+    let mut record = store.read(id)?;
+    record.halting = true;
+    store.write(&record)?;
     let started = clock.monotonic();
     while clock.monotonic().saturating_sub(started) < longest {
         qmp.run("system_powerdown")?;
@@ -165,7 +173,8 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let store = Store::new(host, "provider.resume");
     let mut record = store.read(id)?;
     let now = host.clock().now_ms();
-    match record.phase(store.service(id)?.as_ref(), now) {
+    let phase = record.phase(store.service(id)?.as_ref(), now);
+    match phase {
         Phase::Ready => {
             let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
             halt::go_on(store, id)?;
@@ -175,17 +184,22 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             return Err(Error::new(code::CONFLICT, store.operation, "the instance is being booted").subject(id));
         }
         Phase::Broken if record.wish == Wish::New => return Err(record.not_running(store.operation)),
-        Phase::Broken | Phase::Stopped => {}
+        Phase::Stopping | Phase::Broken | Phase::Stopped => {}
     }
     let facts = Facts::read(host, store.operation)?;
     let architecture = architecture(&facts, store.operation)?;
     let image = Image::read(host, store.operation, &record.image)?;
     same_image(store, &record, &image)?;
+    if phase == Phase::Stopping {
+        shut_down(store, id, image.is_set_up_by_cloud_init());
+        record = store.read(id)?;
+    }
     // What a boot that was killed left running.
     store.end(id, FORCE)?;
     settle(store, &mut record, None)?;
     record.wish = Wish::Halt;
-    record.seen_ms = now;
+    record.halting = false;
+    record.seen_ms = host.clock().now_ms();
     record.unreachable();
     store.write(&record)?;
     Boot { store, facts, architecture, image, from: From::Nothing }.run(&mut record, false)?;

@@ -171,6 +171,7 @@ impl Plan {
             layers: vec![layer],
             next: None,
             paused: false,
+            halting: false,
             disk_gib,
             memory_mib: self.memory_mib,
             cpus: self.cpus,

@@ -92,6 +92,7 @@ pub(crate) fn record(id: &str) -> Record {
         layers: vec!["l000000000000000a".to_owned()],
         next: None,
         paused: false,
+        halting: false,
         disk_gib: 1,
         memory_mib: 2048,
         cpus: 2,

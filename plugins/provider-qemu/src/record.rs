@@ -71,6 +71,9 @@ pub(crate) struct Record {
     /// It may stand still, because it was being copied.
     #[serde(default)]
     pub(crate) paused: bool,
+    /// Its guest was told to halt, and whoever did that has not seen its end.
+    #[serde(default)]
+    pub(crate) halting: bool,
     pub(crate) disk_gib: u64,
     pub(crate) memory_mib: u64,
     pub(crate) cpus: u32,
@@ -102,6 +105,8 @@ pub(crate) struct Record {
 pub(crate) enum Phase {
     Booting,
     Ready,
+    /// It halts, or has not heard that it is to.
+    Stopping,
     Stopped,
     /// A boot that nobody waits for any more.
     Broken,
@@ -112,6 +117,7 @@ impl Phase {
         match self {
             Self::Booting => "booting",
             Self::Ready => "ready",
+            Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Broken => "error",
         }
@@ -127,6 +133,7 @@ impl Record {
     pub(crate) fn phase(&self, service: Option<&ServiceStatus>, now_ms: u64) -> Phase {
         let somebody_boots = now_ms.saturating_sub(self.seen_ms) < STALE_MS;
         match (self.wish, is_alive(service)) {
+            (Wish::Run, true) if self.halting => Phase::Stopping,
             (Wish::Run, true) => Phase::Ready,
             (Wish::Run | Wish::Halt, false) => Phase::Stopped,
             (Wish::New, _) | (Wish::Halt, true) if somebody_boots => Phase::Booting,
@@ -161,6 +168,7 @@ impl Record {
     /// Where commands run.
     pub(crate) fn endpoint(&self, operation: &str, credential: String) -> Result<Endpoint> {
         match (self.wish, self.ssh_port, &self.host_key) {
+            _ if self.halting => Err(self.not_running(operation)),
             (Wish::Run, Some(port), Some(host_key)) => Ok(Endpoint {
                 host: "127.0.0.1".to_owned(),
                 port,
@@ -177,7 +185,8 @@ impl Record {
             Wish::New => format!("`pcoder instance terminate {} --provider qemu`, and boot another one", self.id),
             Wish::Run | Wish::Halt => format!("`pcoder instance resume {} --provider qemu`", self.id),
         };
-        Error::new(code::CONFLICT, operation, "the instance does not run").subject(&self.id).hint(hint)
+        let message = if self.halting { "the instance is being stopped" } else { "the instance does not run" };
+        Error::new(code::CONFLICT, operation, message).subject(&self.id).hint(hint)
     }
 
     /// In the contract's words.
@@ -246,6 +255,11 @@ mod tests {
         ] {
             record.wish = wish;
             assert_eq!(record.phase(state.map(service).as_ref(), now), expected, "{wish:?} {state:?}");
+        }
+        record.wish = Wish::Run;
+        record.halting = true;
+        for (state, expected) in [("running", Phase::Stopping), ("ended", Phase::Stopped)] {
+            assert_eq!(record.phase(Some(&service(state)), late), expected);
         }
     }
 

@@ -1,7 +1,8 @@
 use super::*;
+use crate::exec;
 use crate::peer::{Guest, boot_options, world, world_where};
-use pcoder_sdk::setting;
 use pcoder_sdk::testing::FakeHost;
+use pcoder_sdk::{CommandSpec, setting};
 
 fn booted(host: &FakeHost) -> String {
     boot(host.provider(), boot_options()).unwrap().id
@@ -67,6 +68,38 @@ fn a_machine_that_somebody_talks_with_is_stopped_too() {
     stop(host.provider(), &id).unwrap();
     drop(talk);
     assert_eq!(status(&host, &id), "stopped");
+}
+
+#[test]
+fn a_stop_that_was_killed_is_gone_through_with_before_anything_runs_again() {
+    let mut stopping = 0;
+    for points in 0.. {
+        let host = world_where(|_| Guest::Deaf);
+        let id = booted(&host);
+        host.die_after(points);
+        let stopped = stop(host.provider(), &id);
+        host.revive();
+        if stopped.is_ok() {
+            break;
+        }
+        let starts = || host.log_of_calls().iter().filter(|it| it.starts_with("service.start")).count();
+        let (before, was) = (starts(), status(&host, &id));
+        if was == "stopping" {
+            stopping += 1;
+            for refused in [
+                crate::copy::fork(host.provider(), &id).map(drop),
+                exec::capture(host.provider(), &id, &CommandSpec::argv("true", [""; 0]), b"").map(drop),
+            ] {
+                let error = refused.unwrap_err();
+                assert_eq!((error.code.as_str(), error.message.contains("being stopped")), (code::CONFLICT, true));
+            }
+        }
+        assert_eq!(resume(host.provider(), &id).unwrap().status, "ready");
+        assert_eq!(starts() - before, usize::from(was != "ready"), "{points}: {was}");
+        assert_eq!(status(&host, &id), "ready");
+        assert!(exec::capture(host.provider(), &id, &CommandSpec::argv("true", [""; 0]), b"").is_ok());
+    }
+    assert!(stopping > 3, "{stopping}");
 }
 
 #[test]

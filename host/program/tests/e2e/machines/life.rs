@@ -28,7 +28,7 @@ impl Machines {
             let is_true = |(id, status): (&String, &String)| match status.as_str() {
                 "ready" => qemus.contains_key(id),
                 "stopped" => !qemus.contains_key(id),
-                "booting" | "error" => true,
+                "booting" | "stopping" | "error" => true,
                 other => panic!("{id} is `{other}`"),
             };
             (all_are_known && statuses.iter().all(is_true)).then_some(())
