@@ -23,7 +23,7 @@ use measure::{Row, in_turn, median, show, table};
 
 const BOOTS: usize = 7;
 const COMMANDS: usize = 31;
-const STREAMS: usize = 9;
+const STREAMS: usize = 21;
 /// Between two commands.
 const BREATH: Duration = Duration::from_millis(100);
 const SYNCS: usize = 5;

@@ -308,9 +308,9 @@ fn an_instance_gets_what_it_can_unpack() {
         assert!(sent.starts_with(begins), "{packers:?}: {:?}", &sent[..8]);
         // Torn on its way, it changes nothing.
         write(pair.host().join("plain"), "changed here");
-        pair.machine.torn.store(true, Ordering::SeqCst);
+        pair.machine.arrives.store(66, Ordering::SeqCst);
         pair.try_push().unwrap_err();
-        pair.machine.torn.store(false, Ordering::SeqCst);
+        pair.machine.arrives.store(100, Ordering::SeqCst);
         assert_ne!(std::fs::read(pair.instance().join("plain")).unwrap(), b"changed here", "{packers:?}");
         pair.push();
         write(pair.instance().join("plain"), "changed there");

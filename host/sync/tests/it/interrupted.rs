@@ -5,7 +5,9 @@ use std::process::Command;
 
 use pcoder_sync::{Error, RemoteError};
 
+use crate::large::noise;
 use crate::machine::{Pair, Shell, notice, read, set_mode, shells, tree, write};
+use crate::parts::many;
 
 /// Tools that count how often one was called, and end everything at one call, before it does its work. What comes after
 /// the work of one is before that of the next.
@@ -13,7 +15,7 @@ fn killing_tools(folder: &Path, real: &str, at: usize) -> PathBuf {
     let tools = folder.join("tools");
     let count = folder.join("count");
     std::fs::write(&count, "").unwrap();
-    for tool in ["mv", "rm", "rmdir", "chmod", "tar", "mkdir", "xargs", "find"] {
+    for tool in ["mv", "rm", "rmdir", "chmod", "head", "tar", "mkdir", "xargs", "find"] {
         let count = count.display();
         let kill = format!("[ \"$(($(wc -c <{count})))\" -lt {at} ] || kill -9 0");
         let script = format!(
@@ -52,10 +54,15 @@ fn scene(shell: Shell) -> Pair {
 
 #[test]
 fn a_push_that_is_killed_at_any_step_is_repaired_by_the_next() {
-    for shell in shells().into_iter().filter(|it| *it != Shell::Bash) {
+    let shells = shells().into_iter().filter(|it| *it != Shell::Bash).map(|it| (it, false));
+    // Once also with what comes in parts.
+    for (shell, in_parts) in shells.chain([(Shell::System, true)]) {
         let mut killed = 0;
         for at in 1.. {
             let mut pair = scene(shell);
+            if in_parts {
+                many(&pair.host().join("many"), b"");
+            }
             // In busybox's shell tools are looked for where the others are, without the folder of these.
             let real = if shell == Shell::Busybox { "${PATH#*:}" } else { "/usr/bin:/bin" };
             pair.machine.tools = Some(killing_tools(pair.folder.path(), real, at));
@@ -184,7 +191,11 @@ fn an_instance_whose_disk_is_full_keeps_what_it_had_and_says_so() {
     pair.push();
     write(pair.host().join("small"), "after");
     std::fs::write(pair.host().join("large"), vec![b'x'; 3 << 20]).unwrap();
-    for _ in 0..2 {
+    for in_parts in [false, true] {
+        if in_parts {
+            std::fs::remove_file(pair.host().join("large")).unwrap();
+            many(&pair.host().join("many"), &noise(1, 4096));
+        }
         let Err(Error::Failed { message, .. }) = pair.try_push() else { panic!("there is no room") };
         assert!(message.contains("No space left on device"), "{message}");
         assert_eq!(tree(&pair.instance()).into_keys().collect::<Vec<_>>(), [PathBuf::from("small")]);

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use pcoder_sync::{Pulled, Pushed, Ran, Remote, RemoteError, Sync};
@@ -78,8 +78,8 @@ pub(crate) struct Machine {
     pub(crate) received: AtomicU64,
     /// What the last script that got something got.
     pub(crate) last_input: Mutex<Vec<u8>>,
-    /// Whether a script's input ends before its end.
-    pub(crate) torn: AtomicBool,
+    /// How much of a script's input arrives, in percent.
+    pub(crate) arrives: AtomicUsize,
     /// Another user's number, with which scripts run.
     pub(crate) user: Option<u32>,
     /// Called after each run, with its number from 0 on, and what it gave.
@@ -97,7 +97,7 @@ impl Machine {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             last_input: Mutex::default(),
-            torn: AtomicBool::new(false),
+            arrives: AtomicUsize::new(100),
             user: None,
             after: Mutex::new(None),
         }
@@ -152,9 +152,7 @@ impl Remote for Machine {
         if !input.is_empty() {
             self.last_input.lock().unwrap().clone_from(&input);
         }
-        if self.torn.load(Ordering::SeqCst) {
-            input.truncate(input.len() * 2 / 3);
-        }
+        input.truncate(input.len() * self.arrives.load(Ordering::SeqCst) / 100);
         let number = self.runs.fetch_add(1, Ordering::SeqCst);
         self.sent.fetch_add(input.len() as u64, Ordering::SeqCst);
         let shell = match self.shell {

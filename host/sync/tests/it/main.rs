@@ -11,6 +11,7 @@ mod interrupted;
 mod large;
 mod machine;
 mod meanwhile;
+mod parts;
 mod permissions;
 mod two_trees;
 mod unchanged;
