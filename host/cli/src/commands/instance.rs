@@ -316,13 +316,17 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
             let mode = arguments.mode.or_else(|| mode_of(&from));
             let options = WriteOptions { create_parents: true, mode, owner: arguments.owner.clone() };
             let there = into_folder(&path, &from);
-            provider.write_file(&id, &there, &content, options).await?;
+            let written = provider.write_file(&id, &there, &content, options).await;
+            let instead = || format!("`pcoder instance exec {id} --shell \"cat >'{there}'\" <{}`", from.display());
+            written.map_err(|error| too_large(error, instead))?;
             drop(spinner);
             content.len()
         }
         (Place::There { id, path }, Place::Here(to)) => {
             let spinner = Spinner::start(&format!("Copying from {}", for_people(&id, 80)), arguments.json.json);
-            let content = provider.read_file(&id, &path).await?;
+            let content = provider.read_file(&id, &path).await;
+            let instead = || format!("`pcoder instance exec {id} -- cat '{path}' >{}`", to.display());
+            let content = content.map_err(|error| too_large(error, instead))?;
             drop(spinner);
             let to = here(&to);
             let to = match (to.is_dir(), path.rsplit('/').next()) {
@@ -342,6 +346,15 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
         print_json(&json!({ "bytes": bytes }))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files are one value to a plugin, and those have a limit.
+fn too_large(error: Error, instead: impl FnOnce() -> String) -> Error {
+    if error.is(code::LIMIT) {
+        error.hint(format!("a file that is too large for that goes by {}", instead()))
+    } else {
+        error
+    }
 }
 
 /// A path there that ends with a slash is a folder.

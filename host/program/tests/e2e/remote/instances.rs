@@ -55,6 +55,14 @@ fn an_instance_from_its_boot_to_its_end() {
     morph.run(&["instance", "cp", &format!("{id}:~/there/a b"), "back"]).printed();
     assert_eq!(std::fs::read(morph.world.path("project").join("back")).expect("a file"), b"\0\xff\r\n");
 
+    morph.run(&["instance", "exec", &id, "--shell", "head -c 17000000 /dev/zero >large"]).printed();
+    let refused = morph.run(&["instance", "cp", &format!("{id}:large"), "large"]);
+    assert!(
+        refused.stderr.contains(&format!("`pcoder instance exec {id} -- cat 'large' >large`")),
+        "{}",
+        refused.shown()
+    );
+
     let copy = morph.run(&["instance", "fork", &id]).printed().trim().to_owned();
     assert_ne!(copy, id);
     assert_eq!(morph.run(&["instance", "exec", &copy, "--", "stat", "-c", "%a", "there/a b"]).printed(), "600\n");
