@@ -350,7 +350,7 @@ impl RemoteRun<'_> {
         (self.watcher)(Note::Booting);
         let instance = provider.get(id).await?;
         match instance.status.as_str() {
-            "stopped" => Ok((provider.resume(id).await?, false)),
+            "stopped" | "stopping" => Ok((provider.resume(id).await?, false)),
             _ => Ok((instance, false)),
         }
     }

@@ -84,6 +84,9 @@ pub(crate) fn fork(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             let mut qmp = Qmp::open(host, store.operation, id, PATIENCE)?;
             // As it is now that nobody else talks.
             record = store.read(id)?;
+            if record.halting {
+                return Err(record.not_running(store.operation));
+            }
             let knows_of_copies = !image.is_set_up_by_cloud_init();
             match knows_of_copies && memory::can_be_saved(host, &facts, architecture, &record) {
                 true => memory::freeze(store, architecture, &mut record, &copy, &mut qmp)?,

@@ -30,6 +30,8 @@ const HALT: Duration = Duration::from_secs(20);
 /// The same where systemd halts, which waits for what does not end.
 const OTHERS_HALT: Duration = Duration::from_secs(100);
 const PRESS: Duration = Duration::from_secs(1);
+/// How often whoever resumes one that somebody else halts leaves it to that one.
+const OTHERS_FIRST: usize = 3;
 /// How long QEMU may take to end that did not halt its guest.
 const FORCE: Duration = Duration::from_secs(2);
 
@@ -128,8 +130,8 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
             drop(go_on(store, id, PATIENCE));
         }
         if record.wish == Wish::Run {
-            let image = Image::read(host, store.operation, &record.image);
-            shut_down(store, id, image.is_ok_and(|it| it.is_set_up_by_cloud_init()));
+            // One that cannot be talked with is ended as well, which is what was asked for.
+            drop(shut_down(store, &record));
         }
         host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
     }
@@ -141,13 +143,16 @@ pub(crate) fn stop(host: ProviderHost<'_>, id: &str) -> Result<()> {
     store.write(&record)
 }
 
-/// Has the guest halt, if it can. One that cannot be talked with is ended as well, which is what was asked for.
-fn shut_down(store: Store<'_>, id: &str, is_others: bool) {
+/// Has the guest halt, if it can and if it can be talked with.
+fn shut_down(store: Store<'_>, record: &Record) -> Result<()> {
+    let image = Image::read(store.host, store.operation, &record.image);
+    let is_others = image.is_ok_and(|it| it.is_set_up_by_cloud_init());
     let longest = if is_others { OTHERS_HALT } else { HALT };
-    if let Ok(false) = press(store, id, longest) {
-        let message = format!("{id}: the guest has not halted in {} s, and is ended", longest.as_secs());
+    if !press(store, &record.id, longest)? {
+        let message = format!("{}: the guest has not halted in {} s, and is ended", record.id, longest.as_secs());
         store.host.log().log(Level::Warn, &message);
     }
+    Ok(())
 }
 
 /// Presses the power button until the machine has halted, or for long enough. Whether it has.
@@ -156,9 +161,11 @@ fn press(store: Store<'_>, id: &str, longest: Duration) -> Result<bool> {
     // Somebody else may be halting it.
     let mut qmp = Qmp::open(store.host, store.operation, id, PATIENCE.max(longest))?;
     // Should this be killed meanwhile, whoever resumes it waits for its end. As it is now that nobody else talks.
-    let mut record = store.read(id)?;
-    record.halting = true;
-    store.write(&record)?;
+    // Without room for that it halts all the same.
+    if let Ok(mut record) = store.read(id) {
+        record.halting = true;
+        drop(store.write(&record));
+    }
     let started = clock.monotonic();
     while clock.monotonic().saturating_sub(started) < longest {
         qmp.run("system_powerdown")?;
@@ -171,9 +178,21 @@ fn press(store: Store<'_>, id: &str, longest: Duration) -> Result<bool> {
 
 pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
     let store = Store::new(host, "provider.resume");
-    let mut record = store.read(id)?;
-    let now = host.clock().now_ms();
-    let phase = record.phase(store.service(id)?.as_ref(), now);
+    let mut tries = 0;
+    let (mut record, phase) = loop {
+        let record = store.read(id)?;
+        let phase = record.phase(store.service(id)?.as_ref(), host.clock().now_ms());
+        if phase != Phase::Stopping {
+            break (record, phase);
+        }
+        // Of those who wait for its end, the one that talks with it boots it, and the others see that.
+        if shut_down(store, &record).is_err() && tries < OTHERS_FIRST {
+            tries += 1;
+            host.clock().sleep(PRESS);
+            continue;
+        }
+        host.services().stop(id, FORCE).map_err(|error| error.during(store.operation))?;
+    };
     match phase {
         Phase::Ready => {
             let record = if record.paused { go_on(store, id, PATIENCE)? } else { record };
@@ -184,16 +203,12 @@ pub(crate) fn resume(host: ProviderHost<'_>, id: &str) -> Result<Instance> {
             return Err(Error::new(code::CONFLICT, store.operation, "the instance is being booted").subject(id));
         }
         Phase::Broken if record.wish == Wish::New => return Err(record.not_running(store.operation)),
-        Phase::Stopping | Phase::Broken | Phase::Stopped => {}
+        Phase::Broken | Phase::Stopped | Phase::Stopping => {}
     }
     let facts = Facts::read(host, store.operation)?;
     let architecture = architecture(&facts, store.operation)?;
     let image = Image::read(host, store.operation, &record.image)?;
     same_image(store, &record, &image)?;
-    if phase == Phase::Stopping {
-        shut_down(store, id, image.is_set_up_by_cloud_init());
-        record = store.read(id)?;
-    }
     // What a boot that was killed left running.
     store.end(id, FORCE)?;
     settle(store, &mut record, None)?;

@@ -185,7 +185,7 @@ impl Record {
             Wish::New => format!("`pcoder instance terminate {} --provider qemu`, and boot another one", self.id),
             Wish::Run | Wish::Halt => format!("`pcoder instance resume {} --provider qemu`", self.id),
         };
-        let message = if self.halting { "the instance is being stopped" } else { "the instance does not run" };
+        let message = if self.halting { "the instance was told to stop" } else { "the instance does not run" };
         Error::new(code::CONFLICT, operation, message).subject(&self.id).hint(hint)
     }
 

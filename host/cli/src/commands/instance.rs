@@ -317,16 +317,15 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
             let options = WriteOptions { create_parents: true, mode, owner: arguments.owner.clone() };
             let there = into_folder(&path, &from);
             let written = provider.write_file(&id, &there, &content, options).await;
-            let instead = || format!("`pcoder instance exec {id} --shell \"cat >'{there}'\" <{}`", from.display());
-            written.map_err(|error| too_large(error, instead))?;
+            written.map_err(|error| too_large(error, "`pcoder instance exec INSTANCE --shell 'cat >PATH' <FILE`"))?;
             drop(spinner);
             content.len()
         }
         (Place::There { id, path }, Place::Here(to)) => {
             let spinner = Spinner::start(&format!("Copying from {}", for_people(&id, 80)), arguments.json.json);
             let content = provider.read_file(&id, &path).await;
-            let instead = || format!("`pcoder instance exec {id} -- cat '{path}' >{}`", to.display());
-            let content = content.map_err(|error| too_large(error, instead))?;
+            let content = content
+                .map_err(|error| too_large(error, "`pcoder instance exec INSTANCE --shell 'cat PATH' >FILE`"))?;
             drop(spinner);
             let to = here(&to);
             let to = match (to.is_dir(), path.rsplit('/').next()) {
@@ -349,9 +348,9 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
 }
 
 /// Files are one value to a plugin, and those have a limit.
-fn too_large(error: Error, instead: impl FnOnce() -> String) -> Error {
+fn too_large(error: Error, instead: &str) -> Error {
     if error.is(code::LIMIT) {
-        error.hint(format!("a file that is too large for that goes by {}", instead()))
+        error.hint(format!("a file that is too large for that is copied by {instead}"))
     } else {
         error
     }

@@ -25,15 +25,25 @@ fn waiting() -> &'static Runtime {
 
 /// Looks again and again until there is something, for what tells nobody that it has happened.
 #[cfg(unix)]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    const AGAIN: Duration = Duration::from_millis(10);
-    let deadline = std::time::Instant::now() + DEADLINE;
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looking(what, Duration::from_millis(10), DEADLINE, look)
+}
+
+/// The same for what takes long, and the longer the more often one looks.
+#[cfg(unix)]
+pub(crate) fn until_at_last<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looking(what, Duration::from_secs(2), 2 * DEADLINE, look)
+}
+
+#[cfg(unix)]
+fn looking<T>(what: &str, again: Duration, longest: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + longest;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(std::time::Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
-        std::thread::sleep(AGAIN);
+        assert!(std::time::Instant::now() < deadline, "waited {longest:?} in vain until {what}");
+        std::thread::sleep(again);
     }
 }
 

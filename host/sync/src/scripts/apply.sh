@@ -1,6 +1,7 @@
 # Takes an archive from standard input and puts what is in it in its place. Set before: root; packer, which unpacks the
-# archive, or nothing; parts, the lengths of all of its parts but the last; sums; old and links, the digests of what is expected to be replaced, or nothing; listed, when
-# `quick` is to say what is there in the end. In the archive, `t` holds what comes, and `c` what is to be done.
+# archive, or nothing; parts, the lengths of all of its parts but the last; sums; old and links, the digests of what is
+# expected to be replaced, or nothing; listed, when `quick` is to say what is there in the end. In the archive, `t` holds
+# what comes, and `c` what is to be done.
 # Everything up to the first change can be repeated; from there on each step leaves files that are whole, and a later
 # push finds what is missing. Exit code 75: something changed since it was described, and nothing was done.
 LC_ALL=C
@@ -9,16 +10,26 @@ export LC_ALL EXTRACT_UNSAFE_SYMLINKS
 umask 022
 s=.pcoder-sync
 # Where software emulates the processor, each process takes as long as hundreds of files: none is started for nothing.
+# Only if it is its own: a push whose connection was lost may end after the next one has begun.
 gone() {
   wait # for what still unpacks
-  { [ ! -e $s ] && [ ! -L $s ]; } || rm -rf $s
+  [ ! -e $s/by-$$ ] || rm -rf $s
 }
 mkdir -p -- "$root" && cd -- "$root" || exit 1
 # In the folder itself, where it is on the same file system, and writable.
-gone || exit 1
+if [ -e $s ] || [ -L $s ]; then
+  for by in $s/by-*; do
+    for second in 1 2 3 4 5 6 7 8 9 10; do
+      [ "$by" != $s/by-$$ ] && [ -e "$by" ] && kill -0 "${by##*-}" 2>/dev/null || break
+      sleep 1
+    done
+  done
+  rm -rf $s || exit 1
+fi
 trap gone 0
 trap 'exit 1' 1 2 13 15
 mkdir -m 700 $s || exit 1
+true >$s/by-$$ || { rmdir $s; exit 1; }
 # GNU tar reads in pieces of 10 KiB unless it is told; a pipe holds 64.
 TAR_OPTIONS='--blocking-factor=128'
 export TAR_OPTIONS
@@ -33,12 +44,23 @@ unpack() {
 both() {
   head -c "$1" >$s/part || return 1
   unpack <$s/part &
-  if [ -n "$2" ]; then head -c "$2" | unpack; else unpack; fi
+  if [ -n "$2" ]; then
+    { head -c "$2" || : >$s/torn; } | unpack
+  else
+    unpack
+  fi
   second=$?
   wait $! && : >$s/part && return $second
 }
+# A gigabyte, before it matters that a part waits there.
+roomy() {
+  df -Pk . 2>/dev/null | {
+    read -r _
+    read -r _ _ _ free _ && [ "$free" -gt 1048576 ] 2>/dev/null
+  }
+}
 # Only GNU's head reads no more than it writes.
-if [ -n "$parts" ] && [ "$(nproc 2>/dev/null)" -gt 1 ] 2>/dev/null; then
+if [ -n "$parts" ] && [ "$(nproc 2>/dev/null)" -gt 1 ] 2>/dev/null && roomy; then
   case $(head --version 2>/dev/null) in *GNU*) ;; *) parts= ;; esac
 else
   parts=
@@ -52,7 +74,7 @@ if [ $# = 1 ]; then
   both "$1" ''
 else
   unpack
-fi && [ ! -e $s/torn ] && [ -e $s/c/end ] || exit 1
+fi && [ ! -e $s/torn ] && [ -e $s/c/end ] && [ -e $s/by-$$ ] || exit 1
 
 each() {
   [ ! -s "$s/c/$1" ] || xargs -0 -n 400 sh -c "$2" sh <"$s/c/$1"
@@ -85,7 +107,7 @@ printf 'D\0'
 [ ! -e $s/unset ] || cat $s/unset
 printf 'M\0'
 # What was moved is no longer here.
-(cd $s && find t -print0)
+(cd $s && find t -print0) || exit 1
 printf 'E\0'
 if [ -n "$listed" ]; then
   now=$(date +%s.%N 2>/dev/null)

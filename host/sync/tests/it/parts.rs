@@ -4,7 +4,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use crate::machine::{Pair, Shell, read, set_mode, shells, tree, write};
+use pcoder_sync::Sync;
+
+use crate::machine::{Machine, Pair, Shell, block_on, read, set_mode, shells, tree, write};
 
 /// Files enough for two parts, of which the second begins somewhere deep.
 pub(crate) fn many(folder: &Path, content: &[u8]) {
@@ -72,4 +74,33 @@ fn a_push_in_parts_that_is_torn_anywhere_changes_nothing() {
     pair.push();
     pair.assert_same();
     pair.assert_settled();
+}
+
+/// The first one has lost its connection and still unpacks; the user runs the same again at once.
+#[test]
+fn a_push_waits_for_the_end_of_one_whose_connection_was_lost() {
+    let mut pair = Pair::new(Shell::System);
+    counts(&mut pair, 2);
+    write(pair.host().join("kept"), "before");
+    pair.push();
+    many(&pair.host(), b"x");
+    let (host, tools) = (pair.host(), pair.machine.tools.clone());
+    let others = Pair::new(Shell::System);
+    for round in 0..10 {
+        let mut torn = Machine::new(Shell::System);
+        torn.tools.clone_from(&tools);
+        torn.arrives.store(60, Ordering::SeqCst);
+        let sync = pair.sync();
+        let lost = std::thread::spawn(move || block_on(sync.push(&torn)));
+        while !pair.instance().join(".pcoder-sync/part").exists() {
+            assert!(!lost.is_finished(), "it has begun to unpack");
+            std::thread::yield_now();
+        }
+        // Another pcoder, which knows nothing of the first.
+        let state = others.folder.path().join(round.to_string());
+        block_on(Sync::new(&host, pair.instance().to_str().unwrap(), state).push(&pair.machine)).unwrap();
+        lost.join().unwrap().unwrap_err();
+        pair.assert_same();
+        std::fs::remove_dir_all(pair.instance().join("deep")).unwrap();
+    }
 }

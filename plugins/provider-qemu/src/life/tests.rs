@@ -91,7 +91,7 @@ fn a_stop_that_was_killed_is_gone_through_with_before_anything_runs_again() {
                 exec::capture(host.provider(), &id, &CommandSpec::argv("true", [""; 0]), b"").map(drop),
             ] {
                 let error = refused.unwrap_err();
-                assert_eq!((error.code.as_str(), error.message.contains("being stopped")), (code::CONFLICT, true));
+                assert_eq!((error.code.as_str(), error.message.contains("told to stop")), (code::CONFLICT, true));
             }
         }
         assert_eq!(resume(host.provider(), &id).unwrap().status, "ready");

@@ -1,7 +1,7 @@
 //! Machines of images that pcoder did not make.
 
 use super::Machines;
-use crate::support::{start, until};
+use crate::support::{start, until, until_at_last};
 
 /// The image is built by `cargo xtask test`, as clouds have them: systemd, cloud-init, OpenSSH, a disk in qcow2.
 #[test]
@@ -22,7 +22,7 @@ fn a_clouds_image_is_a_machine_like_any_other() {
     // elsewhere.
     until("it boots", || machines.statuses().into_values().next());
     let ready = || machines.statuses().into_iter().find(|(_, status)| status == "ready");
-    let (id, _) = until("it has booted", ready);
+    let (id, _) = until_at_last("it has booted", ready);
     let outcome = running.finish();
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "done\n"), "{}", outcome.shown());
     let read = |name: &str| std::fs::read_to_string(project.join(name)).expect("a file");
