@@ -317,15 +317,18 @@ async fn copy(pcoder: &Pcoder, arguments: &InstanceCp) -> Result<ExitCode, Error
             let options = WriteOptions { create_parents: true, mode, owner: arguments.owner.clone() };
             let there = into_folder(&path, &from);
             let written = provider.write_file(&id, &there, &content, options).await;
-            written.map_err(|error| too_large(error, "`pcoder instance exec INSTANCE --shell 'cat >PATH' <FILE`"))?;
+            written.map_err(|error| {
+                too_large(error, "`pcoder instance exec INSTANCE -- dd of=PATH`, with the file as its input")
+            })?;
             drop(spinner);
             content.len()
         }
         (Place::There { id, path }, Place::Here(to)) => {
             let spinner = Spinner::start(&format!("Copying from {}", for_people(&id, 80)), arguments.json.json);
             let content = provider.read_file(&id, &path).await;
-            let content = content
-                .map_err(|error| too_large(error, "`pcoder instance exec INSTANCE --shell 'cat PATH' >FILE`"))?;
+            let content = content.map_err(|error| {
+                too_large(error, "`pcoder instance exec INSTANCE -- cat PATH`, with a file as its output")
+            })?;
             drop(spinner);
             let to = here(&to);
             let to = match (to.is_dir(), path.rsplit('/').next()) {

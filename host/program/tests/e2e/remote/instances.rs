@@ -57,7 +57,7 @@ fn an_instance_from_its_boot_to_its_end() {
 
     morph.run(&["instance", "exec", &id, "--shell", "head -c 17000000 /dev/zero >large"]).printed();
     let refused = morph.run(&["instance", "cp", &format!("{id}:large"), "large"]);
-    let instead = "`pcoder instance exec INSTANCE --shell 'cat PATH' >FILE`";
+    let instead = "`pcoder instance exec INSTANCE -- cat PATH`, with a file as its output";
     assert!(refused.stderr.contains(instead), "{}", refused.shown());
 
     let copy = morph.run(&["instance", "fork", &id]).printed().trim().to_owned();
