@@ -30,9 +30,11 @@ impl Keys {
                 assert!(made.success(), "ssh-keygen failed");
             }
             let folder = keys.folder.path().display();
+            // Not this user's home: what his shell reads there may print something.
             let config = format!(
                 "HostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nStrictModes no\nUsePAM no\n\
-                 PasswordAuthentication no\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n"
+                 PasswordAuthentication no\nPermitRootLogin yes\nPidFile none\nSubsystem sftp internal-sftp\n\
+                 SetEnv HOME={folder}\n"
             );
             std::fs::write(keys.path("config"), config).expect("a file");
             // As root it insists on its folder for privilege separation, which Debian makes when the service starts.
