@@ -7,55 +7,103 @@ use std::time::Duration;
 
 use pcoder_core::Control;
 use pcoder_core::runtime::process::Signal;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit;
 use crate::output::note;
 
 /// How long a tool may take to end after it was asked to.
-#[cfg(unix)]
 const GRACE: Duration = Duration::from_secs(5);
 
 /// After how long somebody who asked for the end is told that it takes time.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// Passes signals on to a run until it ends. In a terminal the tool gets Ctrl-C from the terminal itself: pcoder only
-/// has to live through it.
+/// What asks this process to end: Ctrl-C, the system, the end of the terminal. All are heard from the moment that this
+/// is made: before it is, they end the process, whatever it has begun.
 #[cfg(unix)]
-pub(crate) async fn pass_on(control: Control, in_terminal: bool) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    let mut hangup = std::pin::pin!(hangup());
-    let (mut interrupted, mut hung_up) = (0_u32, false);
-    loop {
+struct Heard {
+    interrupt: Option<UnixSignal>,
+    terminate: Option<UnixSignal>,
+    hangup: Option<UnixSignal>,
+}
+
+#[cfg(unix)]
+impl Heard {
+    fn new() -> Self {
+        // Looked at once: from the first time on that it is waited for, it is not ignored any more.
+        static HANGUP_IGNORED: LazyLock<bool> = LazyLock::new(hangup_is_ignored);
+        let hangup = (!*HANGUP_IGNORED).then(|| signal(SignalKind::hangup()).ok()).flatten();
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+            hangup,
+        }
+    }
+
+    /// The next of them.
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = interrupt.recv() => {
-                if !in_terminal {
+            () = next(&mut self.interrupt) => Signal::Interrupt,
+            () = next(&mut self.terminate) => Signal::Terminate,
+            () = next(&mut self.hangup) => Signal::Hangup,
+        }
+    }
+}
+
+/// A signal that cannot be waited for does not come.
+#[cfg(unix)]
+async fn next(signal: &mut Option<UnixSignal>) {
+    match signal {
+        Some(it) if it.recv().await.is_some() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+struct Heard(Option<tokio::signal::windows::CtrlC>);
+
+#[cfg(not(unix))]
+impl Heard {
+    fn new() -> Self {
+        Self(tokio::signal::windows::ctrl_c().ok())
+    }
+
+    async fn next(&mut self) -> Signal {
+        match &mut self.0 {
+            Some(it) if it.recv().await.is_some() => Signal::Interrupt,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// Passes signals on to a run until it ends, from this call on. In a terminal the tool gets Ctrl-C from the terminal
+/// itself: pcoder only has to live through it.
+pub(crate) fn pass_on(control: Control, in_terminal: bool) -> impl Future<Output = Infallible> {
+    let mut heard = Heard::new();
+    async move {
+        let mut interrupted = 0_u32;
+        loop {
+            match heard.next().await {
+                Signal::Interrupt if in_terminal => {}
+                Signal::Interrupt => {
                     interrupted += 1;
-                    // The first asks; someone who asks again means it.
-                    if interrupted > 1 || !control.signal(Signal::Interrupt) {
+                    // The first asks; someone who asks again means it. Where nobody hears signals, it ends.
+                    if interrupted > 1 || !control.signal(Signal::Interrupt) || cfg!(not(unix)) {
                         control.cancel();
                     }
                 }
-            }
-            _ = terminate.recv() => end(&control, Signal::Terminate),
-            () = &mut hangup, if !hung_up => {
-                hung_up = true;
-                end(&control, Signal::Hangup);
+                signal => end(&control, signal),
             }
         }
     }
 }
 
-#[cfg(unix)]
 fn end(control: &Control, signal: Signal) {
     if control.signal(signal) { end_after_grace(control) } else { control.cancel() }
 }
 
-#[cfg(unix)]
 fn end_after_grace(control: &Control) {
     let control = control.clone();
     tokio::spawn(async move {
@@ -64,22 +112,12 @@ fn end_after_grace(control: &Control) {
     });
 }
 
-#[cfg(not(unix))]
-pub(crate) async fn pass_on(control: Control, in_terminal: bool) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        if !in_terminal {
-            control.signal(Signal::Interrupt);
-            control.cancel();
-        }
-    }
-}
-
 /// A token that Ctrl-C cancels, and a request to end too, and the end of the terminal.
 pub(crate) fn cancelled_by_user() -> CancellationToken {
     let token = CancellationToken::new();
-    let theirs = token.clone();
+    let (theirs, mut heard) = (token.clone(), Heard::new());
     tokio::spawn(async move {
-        wait_for_end().await;
+        heard.next().await;
         theirs.cancel();
     });
     token
@@ -93,48 +131,23 @@ pub(crate) fn process_cancelled_by_user() -> CancellationToken {
     token
 }
 
-/// Does something when the user, or the system, asks for the end. What that takes can be long: who waits is told, and
-/// who then asks again does not wait.
+/// Does something when the user, or the system, asks for the end, from this call on. What that takes can be long: who
+/// waits is told, and who then asks again does not wait.
 #[expect(clippy::exit, reason = "who asks twice waits for nothing, destructors included")]
-pub(crate) async fn once_and_again(end: impl FnOnce()) -> Infallible {
-    wait_for_end().await;
-    end();
-    tokio::select! {
-        () = wait_for_end() => {}
-        () = tokio::time::sleep(NOTICE) => {
-            note("Stopping. Ctrl-C stops at once, and leaves what is under way as it is.");
-            wait_for_end().await;
+pub(crate) fn once_and_again(end: impl FnOnce()) -> impl Future<Output = Infallible> {
+    let mut heard = Heard::new();
+    async move {
+        heard.next().await;
+        end();
+        tokio::select! {
+            _ = heard.next() => {}
+            () = tokio::time::sleep(NOTICE) => {
+                note("Stopping. Ctrl-C stops at once, and leaves what is under way as it is.");
+                heard.next().await;
+            }
         }
-    }
-    pcoder_core::runtime::restore_terminal();
-    std::process::exit(i32::from(exit::CANCELLED))
-}
-
-#[cfg(unix)]
-async fn wait_for_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return drop(tokio::signal::ctrl_c().await);
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        () = hangup() => {}
-    }
-}
-
-/// The end of the terminal. Under `nohup` it means nothing.
-#[cfg(unix)]
-async fn hangup() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Looked at once: from the first time on that it is waited for, it is not ignored any more.
-    static IGNORED: LazyLock<bool> = LazyLock::new(hangup_is_ignored);
-    if *IGNORED {
-        return std::future::pending().await;
-    }
-    match signal(SignalKind::hangup()) {
-        Ok(mut stream) => drop(stream.recv().await),
-        Err(_) => std::future::pending().await,
+        pcoder_core::runtime::restore_terminal();
+        std::process::exit(i32::from(exit::CANCELLED))
     }
 }
 
@@ -147,7 +160,25 @@ fn hangup_is_ignored() -> bool {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-#[cfg(not(unix))]
-async fn wait_for_end() {
-    drop(tokio::signal::ctrl_c().await);
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    /// Nothing was polled in between: whoever is about to ask for a machine must not be ended after having asked.
+    #[tokio::test]
+    async fn a_signal_is_heard_that_comes_before_anybody_waits_for_it() {
+        let ours = rustix::process::getpid();
+        let token = cancelled_by_user();
+        rustix::process::kill_process(ours, rustix::process::Signal::TERM).expect("a signal");
+        token.cancelled().await;
+
+        let (asked, heard) = tokio::sync::oneshot::channel();
+        let ending = once_and_again(move || drop(asked.send(())));
+        rustix::process::kill_process(ours, rustix::process::Signal::INT).expect("a signal");
+        tokio::select! {
+            never = ending => match never {},
+            heard = heard => heard.expect("it was asked to end"),
+        }
+    }
 }

@@ -6,9 +6,9 @@
 //!
 //! How it goes: the host walks its folder (`local`), the instance describes its own in one run (`describe`), and a pure
 //! function of these and of what both had after the last sync says what is to be done (`plan`). A push sends one archive
-//! with what comes and lists of what goes (`pack`, `stream`, `scripts/apply.sh`); a pull asks for the files that it needs (`fetch`),
-//! and puts each in its place by a rename (`unpack`). Either can be interrupted anywhere: what both sides then have in
-//! common counts as synced, and the rest is done by the next one.
+//! with what comes and lists of what goes (`pack`, `stream`, `scripts/apply.sh`); a pull asks for the files that it
+//! needs (`fetch`), and puts each in its place by a rename (`unpack`). Either can be interrupted anywhere: what both
+//! sides then have in common counts as synced, and the rest is done by the next one.
 //!
 //! The instance is not trusted. What it sends never decides where something is written, and no link is ever followed.
 #![forbid(unsafe_code)]

@@ -123,7 +123,7 @@ async fn attended(prepared: &Prepared<'_>, login: bool) -> Result<ExitStatus, Er
         async { if login { prepared.login(stdio, &control).await } else { prepared.logout(stdio, &control).await } };
     tokio::select! {
         status = flow => status,
-        () = signals => Ok(ExitStatus::Exited(1)),
+        never = signals => match never {},
     }
 }
 

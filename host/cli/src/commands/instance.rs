@@ -254,12 +254,11 @@ async fn exec(pcoder: &Pcoder, arguments: InstanceExec) -> Result<ExitCode, Erro
     let spec = command_spec(arguments.command);
     let control = provider.control();
     let reach = provider.reach(&arguments.id).await?;
-    let lost = || Error::new(code::INTERNAL, "instance.exec", "signals could not be waited for");
     if arguments.json.json {
         let input = if std::io::stdin().is_terminal() { Feed::Nothing } else { Feed::Inherit };
         let kept = tokio::select! {
             kept = provider.capture_reaching(&arguments.id, &spec, input, KEPT, &control, &reach) => kept,
-            () = signals::pass_on(control.clone(), false) => return Err(lost()),
+            never = signals::pass_on(control.clone(), false) => match never {},
         };
         reach.refused().iter().for_each(refused);
         let kept = kept?;
@@ -270,7 +269,7 @@ async fn exec(pcoder: &Pcoder, arguments: InstanceExec) -> Result<ExitCode, Erro
     let stdio = if std::io::stdin().is_terminal() { Stdio::without_input() } else { Stdio::inherit() };
     let status = tokio::select! {
         status = provider.exec_reaching(&arguments.id, &spec, stdio, &control, &reach) => status,
-        () = signals::pass_on(control.clone(), false) => return Err(lost()),
+        never = signals::pass_on(control.clone(), false) => match never {},
     };
     reach.refused().iter().for_each(refused);
     Ok(ExitCode::from(exit::of_tool(&status?)))
@@ -297,7 +296,7 @@ async fn shell(pcoder: &Pcoder, id: &str, on: &OnProvider) -> Result<ExitCode, E
     let is_here = provider.has("host-paths").await?;
     let status = tokio::select! {
         status = provider.exec_reaching(id, &spec, stdio, &control, &reach) => status,
-        () = signals::pass_on(control.clone(), is_here) => Ok(ExitStatus::Exited(1)),
+        never = signals::pass_on(control.clone(), is_here) => match never {},
     };
     reach.refused().iter().for_each(refused);
     let status = status?;

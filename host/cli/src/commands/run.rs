@@ -144,7 +144,7 @@ async fn attached(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
     let signals = signals::pass_on(control.clone(), stdio.is_terminal());
     let status = tokio::select! {
         status = prepared.run(stdio, &control) => status?,
-        () = signals => ExitStatus::Exited(1),
+        never = signals => match never {},
     };
     Ok(ExitCode::from(exit::of_tool(&status)))
 }
@@ -158,9 +158,7 @@ async fn captured(prepared: &Prepared<'_>) -> Result<ExitCode, Error> {
     let control = prepared.control();
     let kept = tokio::select! {
         kept = prepared.capture(input, prepared.output_limit().unwrap_or(KEPT), &control) => kept?,
-        () = signals::pass_on(control.clone(), false) => {
-            return Err(Error::new(code::INTERNAL, "run", "signals could not be waited for"));
-        }
+        never = signals::pass_on(control.clone(), false) => match never {},
     };
     print_captured(&kept, started)
 }

@@ -8,8 +8,8 @@ LC_ALL=C
 EXTRACT_UNSAFE_SYMLINKS=1 # busybox makes no links that lead out without it
 export LC_ALL EXTRACT_UNSAFE_SYMLINKS
 umask 022
-s=.pcoder-sync
 # Where software emulates the processor, each process takes as long as hundreds of files: none is started for nothing.
+s=.pcoder-sync
 # Only if it is its own: a push whose connection was lost may end after the next one has begun.
 gone() {
   wait # for what still unpacks

@@ -14,7 +14,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("it was stopped", "`remote::instances` has it"),
     ("it was stopped, and failed meanwhile: {}", "`remote::instances` has it"),
     ("it was stopped, and the new instance could not be ended: {}", "`remote::instances` has it"),
-    ("signals could not be waited for", "the system lets them be waited for"),
     ("this provider has no terminals", "those that are built in have them"),
     ("two host keys were seen at once, and one cannot be right", "two at once; a test of known hosts has it"),
     ("the instance is still there", "it takes a service that ends nothing and says that it did"),
