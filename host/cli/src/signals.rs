@@ -55,10 +55,12 @@ impl Heard {
 /// A signal that cannot be waited for does not come.
 #[cfg(unix)]
 async fn next(signal: &mut Option<UnixSignal>) {
-    match signal {
-        Some(it) if it.recv().await.is_some() => {}
-        _ => std::future::pending().await,
+    if let Some(it) = signal
+        && it.recv().await.is_some()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 #[cfg(not(unix))]
@@ -71,10 +73,12 @@ impl Heard {
     }
 
     async fn next(&mut self) -> Signal {
-        match &mut self.0 {
-            Some(it) if it.recv().await.is_some() => Signal::Interrupt,
-            _ => std::future::pending().await,
+        if let Some(it) = &mut self.0
+            && it.recv().await.is_some()
+        {
+            return Signal::Interrupt;
         }
+        std::future::pending().await
     }
 }
 
@@ -131,19 +135,32 @@ pub(crate) fn process_cancelled_by_user() -> CancellationToken {
     token
 }
 
+/// Waits for somebody who asks again. Where a session ends, its terminal goes and all in it are asked to end: both are
+/// one wish.
+async fn again(heard: &mut Heard, first: Signal) {
+    loop {
+        match heard.next().await {
+            Signal::Interrupt => return,
+            Signal::Terminate if first != Signal::Hangup => return,
+            Signal::Terminate | Signal::Hangup => {}
+        }
+    }
+}
+
 /// Does something when the user, or the system, asks for the end, from this call on. What that takes can be long: who
 /// waits is told, and who then asks again does not wait.
 #[expect(clippy::exit, reason = "who asks twice waits for nothing, destructors included")]
 pub(crate) fn once_and_again(end: impl FnOnce()) -> impl Future<Output = Infallible> {
     let mut heard = Heard::new();
     async move {
-        heard.next().await;
+        let first = heard.next().await;
         end();
+        let mut again = std::pin::pin!(again(&mut heard, first));
         tokio::select! {
-            _ = heard.next() => {}
+            () = &mut again => {}
             () = tokio::time::sleep(NOTICE) => {
                 note("Stopping. Ctrl-C stops at once, and leaves what is under way as it is.");
-                heard.next().await;
+                again.await;
             }
         }
         pcoder_core::runtime::restore_terminal();
@@ -173,12 +190,12 @@ mod tests {
         rustix::process::kill_process(ours, rustix::process::Signal::TERM).expect("a signal");
         token.cancelled().await;
 
-        let (asked, heard) = tokio::sync::oneshot::channel();
-        let ending = once_and_again(move || drop(asked.send(())));
+        let (asked, heard) = tokio::sync::oneshot::channel::<()>();
+        let ending = once_and_again(move || drop(asked));
         rustix::process::kill_process(ours, rustix::process::Signal::INT).expect("a signal");
         tokio::select! {
             never = ending => match never {},
-            heard = heard => heard.expect("it was asked to end"),
+            _ = heard => {}
         }
     }
 }

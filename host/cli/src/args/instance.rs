@@ -335,11 +335,12 @@ pub(crate) struct ProcessLogs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  pcoder smoke --provider qemu --credentials claude/oauth-token
   pcoder smoke --provider morph --image snapshot_1a2b
   pcoder smoke --provider codesandbox --credentials claude/oauth-token --json
 
-It boots an instance, writes files, installs credentials, runs the agent under PM2 and ends the instance,
-which costs what that costs there.")]
+It boots an instance, writes files, installs credentials, runs the agent and ends the instance,
+which costs what that costs there. Where pcoder brings the agent, it runs by itself; else under PM2.")]
 pub(crate) struct Smoke {
     #[command(flatten)]
     pub(crate) on: OnProvider,

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use pcoder_core::egress::Refused;
 use pcoder_core::instances::Provider;
+use pcoder_core::runtime::Error;
 use pcoder_core::runtime::contract::provider::{BootOptions, Instance as Described};
 use pcoder_core::runtime::contract::{Argv, Command, CommandSpec, Setting, WriteOptions};
 use pcoder_core::runtime::error::code;
 use pcoder_core::runtime::host::stdio::Stdio;
 use pcoder_core::runtime::text::for_people;
-use pcoder_core::runtime::{Error, contract::ExitStatus};
 use pcoder_core::{Feed, Pcoder};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

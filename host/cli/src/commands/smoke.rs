@@ -14,6 +14,7 @@ use super::run::{install_for_guest, may_install};
 use crate::args::Smoke;
 use crate::exit;
 use crate::output::{GOOD, WARN, note, print_json};
+use crate::progress::Spinner;
 
 pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode, Error> {
     let provider = of(pcoder, &arguments.on).await?;
@@ -35,13 +36,18 @@ pub(crate) async fn smoke(pcoder: &Pcoder, arguments: Smoke) -> Result<ExitCode,
         keep: arguments.keep,
     };
     let as_json = arguments.json.json;
+    let trying = format!("Trying {}", for_people(provider.name(), 80));
     let orchestrator = pcoder.orchestrator(provider, "pm2", Arc::new(Untold)).await?;
+    let mut spinner = Some(Spinner::start(&trying, as_json));
     let mut told = |step: &Step| {
+        drop(spinner.take());
         if !as_json {
             note(&line(step));
         }
+        spinner = Some(Spinner::start(&trying, as_json));
     };
     let steps = orchestrator.smoke(&options, &mut told).await;
+    drop(spinner);
     if as_json {
         print_json(&json!({ "ok": steps.iter().all(|it| it.outcome != Outcome::Failed), "steps": steps }))?;
     }

@@ -1,8 +1,8 @@
-//! A machine from nothing to a session that runs on it, whatever the backend: an instance of a provider, credentials that
-//! are installed, an agent that a process manager keeps.
+//! A machine from nothing to a session that runs on it, whatever the backend: an instance of a provider, credentials
+//! that are installed, an agent that a process manager keeps.
 //!
-//! Waiting for an instance is its provider's work, and nothing here polls for it. What fails names the instance and what
-//! was being done, and leaves no instance behind that nobody knows of.
+//! Waiting for an instance is its provider's work, and nothing here polls for it. What fails names the instance and
+//! what was being done, and leaves no instance behind that nobody knows of.
 
 mod credentials;
 mod events;
@@ -16,7 +16,7 @@ use pcoder_runtime::contract::process_manager::{ProcessInfo, ProcessLogs};
 use pcoder_runtime::contract::provider::{BootOptions, Instance};
 use pcoder_runtime::contract::{ProcessSpec, Setting, WriteOptions};
 use pcoder_runtime::manifest::Kind;
-use pcoder_runtime::secrets::Broker;
+use pcoder_runtime::secrets::{Broker, SecretSource};
 use pcoder_runtime::target::Target;
 use pcoder_runtime::{Error, Plugin};
 use serde_json::{Map, Value};
@@ -25,8 +25,10 @@ pub use self::credentials::CredentialName;
 pub use self::events::{Event, Events, Untold};
 pub use self::smoke::{Outcome, SMOKE_PROMPT, SmokeOptions, Step};
 use crate::Pcoder;
+use crate::egress::Hosts;
 use crate::instances::Provider;
 use crate::run::HOST_PATHS;
+use crate::run_surroundings::SessionIdentity;
 
 /// The bits of `.machine.json`: its owner writes, its group reads.
 const MACHINE_INFO_MODE: u32 = 0o640;
@@ -78,6 +80,17 @@ pub struct SessionRequest {
     pub permission_mode: Option<String>,
     /// Variables on top of the profile's.
     pub env: Vec<(String, String)>,
+}
+
+/// What an agent is started with on an instance.
+struct Session {
+    /// The name of its plugin.
+    agent: String,
+    spec: ProcessSpec,
+    identity: SessionIdentity,
+    home: String,
+    /// What the profile allows on a restricted network.
+    allow: Hosts,
 }
 
 /// Does all of it on one provider, with one process manager.
@@ -209,21 +222,37 @@ impl Orchestrator<'_> {
     }
 
     async fn start(&self, instance: &str, request: &SessionRequest) -> Result<String, Error> {
+        let described = self.provider.get(instance).await?;
+        let Session { mut spec, identity, home, .. } =
+            self.session(&described, request, self.pcoder.secret_source(), false).await?;
+        // Behind everything that the plugin says, which never hears of it.
+        spec.command.env.extend(identity.key);
+        self.start_process_with(instance, &home, &spec, identity.secrets).await.map(|it| it.name)
+    }
+
+    /// What an agent is started with on an instance. `source` has the secrets of the plugin that its command goes to;
+    /// `leads_back` as in [`Pcoder::session_identity`].
+    async fn session(
+        &self,
+        described: &Instance,
+        request: &SessionRequest,
+        source: Arc<dyn SecretSource>,
+        leads_back: bool,
+    ) -> Result<Session, Error> {
+        let instance = described.id.as_str();
         let agent = self.pcoder.plugin(Kind::Agent, &request.tool).await?;
         let info = agent.agent()?.info(self.pcoder.context(&agent)).await?;
         let profile = match &request.profile {
             Some(name) => Some(self.pcoder.profile_for(name, &request.tool)?),
             None => None,
         };
-        let described = self.provider.get(instance).await?;
-        let home = self.provider.home(&described).await?;
+        let home = self.provider.home(described).await?;
         let sandboxed = !self.provider.has(HOST_PATHS).await?;
         let there = self.provider.look(instance, &info.engines).await?;
         let account = self.pcoder.account(&request.tool, profile.as_ref())?;
-        let source = self.pcoder.secret_source();
         let identity =
-            self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref(), source, false).await?;
-        let mut options = identity.options;
+            self.pcoder.session_identity(&request.tool, &info, account, profile.as_ref(), source, leads_back).await?;
+        let mut options = identity.options.clone();
         let mut option = |name: &str, value: &str| {
             options.push(Setting { name: name.to_owned(), value: value.to_owned() });
         };
@@ -236,7 +265,7 @@ impl Orchestrator<'_> {
         if let Some(mode) = &request.permission_mode {
             option("permission-mode", mode);
         }
-        let mut env = identity.settings;
+        let mut env = identity.settings.clone();
         env.extend(request.env.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone() }));
         let launch = Launch {
             engines: there.engines,
@@ -254,10 +283,9 @@ impl Orchestrator<'_> {
             resume: request.resume.clone(),
             launch,
         };
-        let mut spec = agent.agent()?.to_process_spec(self.pcoder.context(&agent), &input).await?;
-        // Behind everything that the plugin says, which never hears of it.
-        spec.command.env.extend(identity.key);
-        self.start_process_with(instance, &home, &spec, identity.secrets).await.map(|it| it.name)
+        let spec = agent.agent()?.to_process_spec(self.pcoder.context(&agent), &input).await?;
+        let allow = profile.map(|it| it.network_allow).unwrap_or_default();
+        Ok(Session { agent: agent.manifest().name.clone(), spec, identity, home, allow })
     }
 
     async fn start_process_with(

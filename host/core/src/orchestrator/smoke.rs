@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use pcoder_runtime::contract::WriteOptions;
 use pcoder_runtime::error::code;
+use pcoder_runtime::manifest::Kind;
 use pcoder_runtime::shell::{quote, quote_path};
 use pcoder_runtime::{Error, text};
 use serde::Serialize;
 
-use super::{BootRequest, Orchestrator, PreparedInstance, SessionRequest};
-use crate::Feed;
-use crate::instances::exit_code;
+use super::{BootRequest, Orchestrator, PreparedInstance, Session, SessionRequest, in_instance};
+use crate::capture::{Feed, capture};
+use crate::egress::Refused;
+use crate::engine_disks;
+use crate::instances::{With, exit_code};
+use crate::reach::{Reach, WAY_BACK, Wanted};
 
 /// How long the agent may take to answer.
 const ANSWERED: Duration = Duration::from_secs(180);
@@ -20,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const KEPT: u64 = 1 << 20;
 /// Lines of the agent's output.
 const LINES: u32 = 200;
+
+/// What agents work with, besides themselves.
+const GUEST_TOOLS: [&str; 2] = ["git", "rg"];
 
 /// What the agent is asked when nobody says otherwise.
 pub const SMOKE_PROMPT: &str = "Say the word pineapple and nothing else.";
@@ -71,7 +78,8 @@ pub struct Step {
 type Found = Result<(Outcome, String), Error>;
 
 impl Orchestrator<'_> {
-    /// Boots an instance, tries everything on it and ends it, whatever happened. `told` hears of each step when it is over.
+    /// Boots an instance, tries everything on it and ends it, whatever happened. `told` hears of each step when it is
+    /// over.
     pub async fn smoke(&self, options: &SmokeOptions, told: &mut (dyn FnMut(&Step) + Send)) -> Vec<Step> {
         let mut steps = Steps { done: Vec::new(), told };
         let started = Instant::now();
@@ -143,7 +151,13 @@ impl Orchestrator<'_> {
             return;
         }
         let started = Instant::now();
-        if !steps.add("tools", started, self.tools(id, &options.session.tool).await) {
+        // Where pcoder brings the agent, nobody else need have brought a process manager.
+        let (brings, found) = match self.provider.has(engine_disks::FEATURE).await {
+            Ok(true) => (true, self.brought(id, &options.session.tool).await),
+            Ok(false) => (false, self.tools(id, &options.session.tool).await),
+            Err(error) => (false, Err(error)),
+        };
+        if !steps.add("tools", started, found) {
             return;
         }
         let started = Instant::now();
@@ -155,11 +169,16 @@ impl Orchestrator<'_> {
             return;
         }
         let started = Instant::now();
+        let asked = options.session.prompt.split_whitespace().any(|word| word == EXPECTED);
+        let expected = if asked { EXPECTED } else { "" };
+        if brings {
+            let result = self.run(id, &options.session, expected).await;
+            steps.add("run", started, result);
+            return;
+        }
         let session = async {
             let name = self.start_session(id, &options.session).await?;
             *process = Some(name.clone());
-            let asked = options.session.prompt.split_whitespace().any(|word| word == EXPECTED);
-            let expected = if asked { EXPECTED } else { "" };
             self.answer(id, &name, expected).await
         };
         let result = session.await;
@@ -193,11 +212,35 @@ impl Orchestrator<'_> {
             let hint = error.hint.clone().unwrap_or_else(|| format!("install `{manager}` on the instance"));
             return Err(Error::new(error.code.clone(), "smoke", error.message.clone()).subject(id).hint(hint));
         }
-        let (ended, path, _) = self.shell(id, &format!("command -v {}", quote(tool))).await?;
-        Ok(match ended {
-            0 => ok(format!("{manager}, {}", path.trim())),
-            _ => (Outcome::Warning, format!("{manager}; `{tool}` is not on the instance's PATH")),
+        Ok(match self.on_path(id, tool).await? {
+            Some(path) => ok(format!("{manager}, {path}")),
+            None => (Outcome::Warning, format!("{manager}; `{tool}` is not on the instance's PATH")),
         })
+    }
+
+    /// The agent that came with pcoder, and what it works with.
+    async fn brought(&self, id: &str, tool: &str) -> Found {
+        let agent = self.pcoder.plugin(Kind::Agent, tool).await?;
+        let info = agent.agent()?.info(self.pcoder.context(&agent)).await?;
+        let there = self.provider.look(id, &info.engines).await?;
+        let mut found: Vec<String> = there.engines.into_iter().map(|it| it.entrypoint).collect();
+        let mut missing = Vec::new();
+        for name in GUEST_TOOLS {
+            match self.on_path(id, name).await? {
+                Some(path) => found.push(path),
+                None => missing.push(format!("`{name}`")),
+            }
+        }
+        let found = found.join(", ");
+        Ok(match missing.as_slice() {
+            [] => ok(found),
+            missing => (Outcome::Warning, format!("{found}; not on the instance's PATH: {}", missing.join(", "))),
+        })
+    }
+
+    async fn on_path(&self, id: &str, program: &str) -> Result<Option<String>, Error> {
+        let (ended, path, _) = self.shell(id, &format!("command -v {}", quote(program))).await?;
+        Ok((ended == 0).then(|| path.trim().to_owned()))
     }
 
     /// The credentials that were installed, as they are there: private, readable as JSON, and shown by their size only.
@@ -258,25 +301,82 @@ impl Orchestrator<'_> {
                 None => break None,
             }
             if started.elapsed() > ANSWERED {
-                let message = format!("the agent did not end within {} s", ANSWERED.as_secs());
-                return Err(Error::new(code::TIMEOUT, "smoke", message).subject(process));
+                return Err(no_answer().subject(process));
             }
             tokio::time::sleep(LOOK).await;
         };
         let logs = self.logs(id, process, LINES).await?;
-        let code_shown = ended.and_then(|it| it.exit_code).map_or_else(|| "?".to_owned(), |it| it.to_string());
-        if logs.out.to_lowercase().contains(&expected.to_lowercase())
-            && !logs.out.trim().is_empty()
-            && code_shown == "0"
-        {
-            return Ok(ok(format!("{process}: {}", brief(answer_in(&logs.out).as_deref().unwrap_or(&logs.out)))));
-        }
-        let said = if logs.out.trim().is_empty() { &logs.err } else { &logs.out };
-        let message = format!("the agent ended with {code_shown} and without the answer: {}", brief(said));
-        Err(Error::new(code::PROCESS, "smoke", message)
-            .subject(process)
-            .hint("check the agent's login: `--credentials`, or a `--profile` with a key"))
+        judged(process, ended.and_then(|it| it.exit_code), expected, &logs.out, &logs.err)
     }
+
+    /// The agent as a run has it: to its end, with what its machine lets it reach. Looks for its answer.
+    async fn run(&self, id: &str, request: &SessionRequest, expected: &str) -> Found {
+        let described = self.provider.get(id).await?;
+        let leads_back = self.provider.has(WAY_BACK).await?;
+        let session = self.session(&described, request, self.provider.secret_source(), leads_back).await;
+        let Session { agent, spec, identity, allow, .. } = session.map_err(|error| in_instance("smoke", id, error))?;
+        let mut command = spec.command;
+        command.env.extend(identity.key);
+        let reach = if leads_back {
+            let wanted = Wanted { here: identity.here, services: identity.services, agent: Some(agent), allow };
+            self.pcoder.reach(&described, wanted).await?
+        } else {
+            Reach::default()
+        };
+        let control = self.provider.control();
+        let with = With { secrets: Some(identity.secrets), wall: Some(ANSWERED), reach: Some(&reach) };
+        let run = |stdio| self.provider.exec_as(id, &command, stdio, &control, with);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let found = match capture(Feed::Nothing, KEPT, run).await {
+            Ok(said) => {
+                let (out, err) = (text(&said.stdout.bytes), text(&said.stderr.bytes));
+                judged(&request.tool, Some(exit_code(said.status)), expected, &out, &err)
+            }
+            Err(error) if error.is(code::TIMEOUT) => Err(no_answer().subject(request.tool.clone())),
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| {
+            let has_network = described.details.iter().all(|it| it.name != "network" || it.value != "none");
+            with_network(error, has_network, reach.refused())
+        })
+    }
+}
+
+/// An agent's error, with what its machine's network may have to do with it.
+fn with_network(error: Error, has_network: bool, refused: Option<Refused>) -> Error {
+    let mut hints: Vec<String> = error.hint.iter().cloned().collect();
+    if !has_network {
+        hints.push("the machine has no network: `--network restricted` lets the agent reach its model".to_owned());
+    }
+    if let Some(refused) = refused {
+        let hosts = |hosts: &[String]| text::for_people(&hosts.join(", "), 400);
+        if let Some(allow) = refused.allow {
+            hints.push(format!("it was kept from {}: {allow} allows that", hosts(&refused.hosts)));
+        }
+        if !refused.inside.is_empty() {
+            hints
+                .push(format!("it was kept from {}, which lead into this host or its network", hosts(&refused.inside)));
+        }
+    }
+    if hints.is_empty() { error } else { error.hint(hints.join("; ")) }
+}
+
+fn no_answer() -> Error {
+    Error::new(code::TIMEOUT, "smoke", format!("the agent did not end within {} s", ANSWERED.as_secs()))
+        .hint("one that is refused may ask again and again: check its login and its network")
+}
+
+/// Whether an agent that has ended gave the answer.
+fn judged(process: &str, ended: Option<i32>, expected: &str, out: &str, err: &str) -> Found {
+    if out.to_lowercase().contains(&expected.to_lowercase()) && !out.trim().is_empty() && ended == Some(0) {
+        return Ok(ok(format!("{process}: {}", brief(answer_in(out).as_deref().unwrap_or(out)))));
+    }
+    let said = if out.trim().is_empty() { err } else { out };
+    let code_shown = ended.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    let message = format!("the agent ended with {code_shown} and without the answer: {}", brief(said));
+    Err(Error::new(code::PROCESS, "smoke", message)
+        .subject(process)
+        .hint("check the agent's login: `--credentials`, or a `--profile` with a key"))
 }
 
 /// The text of the last result in lines of JSON, as agents print them.

@@ -26,23 +26,23 @@ fn waiting() -> &'static Runtime {
 /// Looks again and again until there is something, for what tells nobody that it has happened.
 #[cfg(unix)]
 pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    looking(what, Duration::from_millis(10), look)
+    looking(what, Duration::from_millis(10), DEADLINE, look)
 }
 
 /// The same for what takes long, and the longer the more often one looks.
 #[cfg(unix)]
 pub(crate) fn until_at_last<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    looking(what, Duration::from_secs(2), look)
+    looking(what, Duration::from_secs(2), 2 * DEADLINE, look)
 }
 
 #[cfg(unix)]
-fn looking<T>(what: &str, again: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + DEADLINE;
+fn looking<T>(what: &str, again: Duration, longest: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + longest;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(std::time::Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
+        assert!(std::time::Instant::now() < deadline, "waited {longest:?} in vain until {what}");
         std::thread::sleep(again);
     }
 }

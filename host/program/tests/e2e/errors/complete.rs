@@ -20,7 +20,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("the answer was {ended}, {:?}, {:?}", "it takes a service that loses outputs"),
     ("{} bytes came back of {}, with the mode {mode}", "it takes an instance that does not keep files"),
     ("the agent did not end within {} s", "it takes three minutes"),
-    ("the agent ended with {code_shown} and without the answer: {}", "it takes PM2 and an agent that fails"),
+    ("the agent ended with {code_shown} and without the answer: {}", "it takes a machine; a test of machines has it"),
     ("a plugin changed while it was copied", "it was looked at a moment before"),
     ("another export made that folder meanwhile", "two at once; a test of portable folders has it"),
     ("compiling it takes more than it may ({status})", "it takes a component that exhausts a compiler for minutes"),

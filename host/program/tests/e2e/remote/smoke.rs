@@ -9,7 +9,7 @@ use super::{Morph, pm2, programs, runtime};
 use crate::support::{World, finish};
 
 /// A token that looks like one.
-pub(super) const TOKEN: &str = "sk-ant-oat01-canary-9b2c";
+pub(crate) const TOKEN: &str = "sk-ant-oat01-canary-9b2c";
 
 /// A profile that leads the agent to the model server of the test, with a key of its own.
 pub(crate) fn profile(world: &World) {
