@@ -116,6 +116,11 @@ impl Entry {
         self.pid.is_none() && (self.status == "errored" || (self.status == "stopped" && stays))
     }
 
+    /// Whether PM2 starts it again when it ends.
+    pub(crate) fn is_started_again(&self) -> bool {
+        self.autorestart
+    }
+
     /// The contract's view of it.
     pub(crate) fn info(&self) -> ProcessInfo {
         let mut details = vec![Setting::new("pm-id", self.id.to_string()), Setting::new("pm2-status", &self.status)];

@@ -16,6 +16,9 @@ const DELETE: &str = "process-manager.delete";
 const LIST: &str = "process-manager.list";
 const LOGS: &str = "process-manager.logs";
 
+/// How often a process is stopped: PM2 starts one again that ended just when it was told to stop.
+const STOPS: usize = 5;
+
 /// Prints a file's last lines: FILE LINES. At most a mebibyte is read, whatever the file's length is. A process that has
 /// not written yet has no file.
 const TAIL: &str = r#"[ -f "$1" ] || exit 0; tail -c 1048576 "$1" | tail -n "$2""#;
@@ -60,15 +63,24 @@ impl ProcessManager for Pm2 {
 
     fn stop(&self, host: ProcessManagerHost<'_>, name: &str) -> Result<()> {
         let driver = Driver { host, operation: STOP };
-        let entries = entries_of(driver, name)?;
-        if entries.is_empty() {
-            return Err(unknown(STOP, name));
+        for _ in 0..STOPS {
+            let entries = entries_of(driver, name)?;
+            if entries.is_empty() {
+                return Err(unknown(STOP, name));
+            }
+            let running: Vec<Entry> = entries.into_iter().filter(|entry| !entry.is_over()).collect();
+            if running.is_empty() {
+                return Ok(());
+            }
+            driver.run("stop", ends(&running)).map_err(|error| error.subject(name))?;
+            if running.iter().all(|entry| !entry.is_started_again()) {
+                return Ok(());
+            }
         }
-        let running: Vec<Entry> = entries.into_iter().filter(|entry| !entry.is_over()).collect();
-        if running.is_empty() {
-            return Ok(());
-        }
-        driver.run("stop", ends(&running)).map(|_| ()).map_err(|error| error.subject(name))
+        let message = "PM2 starts the process again each time that it is stopped";
+        Err(Error::new(code::CONFLICT, STOP, message)
+            .subject(name)
+            .hint("`pcoder process delete NAME --on INSTANCE` ends it for good"))
     }
 
     /// Takes the process off the list, ending it first, and removes what it left: environment, exit codes and logs. The

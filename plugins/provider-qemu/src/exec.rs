@@ -38,7 +38,7 @@ pub(crate) fn capture(host: ProviderHost<'_>, id: &str, spec: &CommandSpec, inpu
 }
 
 /// Does something over SSH. What could not even begin is tried again.
-fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
+pub(crate) fn reached<T>(host: ProviderHost<'_>, id: &str, act: impl Fn(&Endpoint) -> Result<T>) -> Result<T> {
     let store = Store::new(host, "provider.exec");
     let mut record = store.read(id)?;
     // While somebody copies it, it runs, or will in a moment.

@@ -20,6 +20,7 @@ mod disk;
 mod engines;
 mod exec;
 mod facts;
+mod files;
 #[cfg(test)]
 mod grants;
 mod halt;

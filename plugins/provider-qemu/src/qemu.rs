@@ -1,10 +1,12 @@
 //! The provider.
 
 use pcoder_sdk::host::{ProviderHost, Stdio};
-use pcoder_sdk::{BootOptions, CommandSpec, ExitStatus, Instance, Output, Provider, ProviderInfo, Result};
+use pcoder_sdk::{
+    BootOptions, CommandSpec, ExitStatus, Instance, Output, Provider, ProviderInfo, Result, WriteOptions,
+};
 
 use crate::exec::{self, HOME};
-use crate::{copy, life};
+use crate::{copy, files, life};
 
 /// Machines that QEMU runs on this host.
 #[derive(Default)]
@@ -60,5 +62,31 @@ impl Provider for Qemu {
 
     fn capture(&self, host: ProviderHost<'_>, id: &str, spec: &CommandSpec, input: &[u8]) -> Result<Output> {
         exec::capture(host, id, spec, input)
+    }
+
+    fn read_file(&self, host: ProviderHost<'_>, id: &str, path: &str) -> Result<Vec<u8>> {
+        files::read(host, id, path)
+    }
+
+    fn write_file(
+        &self,
+        host: ProviderHost<'_>,
+        id: &str,
+        path: &str,
+        content: &[u8],
+        options: WriteOptions,
+    ) -> Result<()> {
+        files::write(host, id, path, content, options)
+    }
+
+    fn write_file_atomic(
+        &self,
+        host: ProviderHost<'_>,
+        id: &str,
+        path: &str,
+        content: &[u8],
+        options: WriteOptions,
+    ) -> Result<()> {
+        files::write_atomic(host, id, path, content, options)
     }
 }

@@ -3,6 +3,7 @@
 //! It needs a POSIX shell with `mkdir`, `rm`, `mv`, `chmod`, `chown`, `wc`, `tail`, `head`, `mktemp` and `base64` there, and
 //! a function that runs a command with its input and output in memory. Content is read as base64, so that a backend which
 //! treats output as text does no harm, and written through standard input, or as base64 arguments where there is none.
+//! Where a backend takes files by itself ([`ExecFiles::with_put`]), commands do only what is around that.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,9 @@ const WRONG_SIZE: i32 = 46;
 /// A script that fails takes its temporary file along.
 const DROP_IF_FAILED: &str = r#"trap 'r=$?; [ $r -eq 0 ] || rm -f "$t"; exit $r' EXIT"#;
 
+/// Says the name of the temporary file to those who go on with it.
+const SAY_NAME: &str = r#"printf '%s\n' "$t""#;
+
 /// How a content gets into a file.
 struct Way {
     /// What comes before it; ends the script when it fails.
@@ -38,18 +42,31 @@ struct Way {
     keeps_name: bool,
 }
 
+/// Puts a content into a file that is there, without changing anything else of it.
+type Put = fn(&str, &[u8]) -> Result<()>;
+
 /// File operations over a function that runs commands.
-pub struct ExecFiles<E> {
+pub struct ExecFiles<E, P = Put> {
     exec: E,
     chunk: usize,
     stdin: bool,
+    put: Option<P>,
 }
 
-#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
 impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
     /// `exec` runs a command, feeds it the bytes, and returns what it wrote. An exit code is no error to it.
     pub fn new(exec: E) -> Self {
-        Self { exec, chunk: CHUNK, stdin: true }
+        Self { exec, chunk: CHUNK, stdin: true, put: None }
+    }
+}
+
+#[expect(clippy::missing_errors_doc, reason = "every method gives the contract's error, documented in types.wit")]
+impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>, P: Fn(&str, &[u8]) -> Result<()>> ExecFiles<E, P> {
+    /// For backends that take files by themselves: `put` puts a content into a file that is there, the whole of it or it
+    /// fails. Permissions, owners and names stay with the commands.
+    #[must_use]
+    pub fn with_put<Q: Fn(&str, &[u8]) -> Result<()>>(self, put: Q) -> ExecFiles<E, Q> {
+        ExecFiles { exec: self.exec, chunk: self.chunk, stdin: self.stdin, put: Some(put) }
     }
 
     /// Sets how many bytes of content one command carries, at least one.
@@ -107,7 +124,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
         };
         let prepare = format!("{}[ ! -d {file} ] || exit {NOT_A_FILE}; {create} || exit", parents(path, &options)?);
         let give = chown(OPERATION, &options, "", &file)?;
-        let finish = format!("{give}{}{}", chmod(options.mode, &file, ""), check_size(&file, content));
+        let finish = format!("{give}{}{}", chmod(options.mode, &file, ""), self.check_size(&file, content));
         self.pour(OPERATION, path, content, &Way { prepare, file, finish, keeps_name: false })
     }
 
@@ -125,7 +142,7 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
         // `mktemp` makes private files; without a mode it gets what a new file has.
         let give = chown(OPERATION, &options, "-h", "\"$t\"")?;
         let modes = chmod(options.mode, "\"$t\"", "=rw");
-        let finish = format!("{give}{modes}{}; mv -f \"$t\" {file}", check_size("\"$t\"", content));
+        let finish = format!("{give}{modes}{}; mv -f \"$t\" {file}", self.check_size("\"$t\"", content));
         self.pour(OPERATION, path, content, &Way { prepare, file: "\"$t\"".to_owned(), finish, keeps_name: true })
     }
 
@@ -170,6 +187,9 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
     /// Runs `prepare`, appends the content to the file in as many commands as it takes, and runs `finish` in the last
     /// one.
     fn pour(&self, operation: &str, path: &str, content: &[u8], way: &Way) -> Result<()> {
+        if let Some(put) = &self.put {
+            return self.put_between(put, operation, path, content, way);
+        }
         let chunk = if self.stdin { self.chunk } else { self.chunk.min(ARGUMENT_CHUNK) };
         let pieces = placeholder::pieces(content, chunk);
         let file = &way.file;
@@ -181,29 +201,52 @@ impl<E: Fn(&CommandSpec, &[u8]) -> Result<Output>> ExecFiles<E> {
             let pour = if self.stdin { "cat".to_owned() } else { print(piece) };
             let end = match (last, index) {
                 (true, _) => format!("; {}", way.finish),
-                (false, 0) if way.keeps_name => r#"; printf '%s\n' "$t""#.to_owned(),
+                (false, 0) if way.keeps_name => format!("; {SAY_NAME}"),
                 (false, _) => String::new(),
             };
             let script = format!("{begin}{pour} >> {file} || exit{end}");
             let result = self.run(operation, path, &script, if self.stdin { piece } else { &[] });
-            let result = result.and_then(|answer| match (index, way.keeps_name && !last) {
-                (0, true) => match answer.strip_suffix('\n').map(|name| name.strip_suffix('\r').unwrap_or(name)) {
-                    Some(name) if !name.is_empty() => {
-                        temporary = Some(quote_path(name));
-                        Ok(())
-                    }
-                    _ => Err(garbled(operation, path)),
-                },
-                _ => Ok(()),
+            let result = result.and_then(|answer| {
+                if index == 0 && way.keeps_name && !last {
+                    temporary = Some(quote_path(said_name(&answer).ok_or_else(|| garbled(operation, path))?));
+                }
+                Ok(())
             });
-            if let (Err(_), Some(name)) = (&result, &temporary) {
-                // What failed is what counts, not whether this worked too.
-                drop(self.run(operation, path, &format!("rm -f {name}"), &[]));
-            }
-            result?;
+            self.or_drop(result, temporary.as_deref(), operation, path)?;
             begin = temporary.as_ref().map(|name| format!("t={name}; ")).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// The same with a content that goes another way, between `prepare` and `finish`.
+    fn put_between(&self, put: &P, operation: &str, path: &str, content: &[u8], way: &Way) -> Result<()> {
+        if !way.keeps_name {
+            self.run(operation, path, &way.prepare, &[])?;
+            put(path, content)?;
+            return self.run(operation, path, &way.finish, &[]).map(|_| ());
+        }
+        let answer = self.run(operation, path, &format!("{}; {SAY_NAME}", way.prepare), &[])?;
+        let name = said_name(&answer).ok_or_else(|| garbled(operation, path))?;
+        let temporary = quote_path(name);
+        let result = put(name, content)
+            .and_then(|()| self.run(operation, path, &format!("t={temporary}; {}", way.finish), &[]).map(|_| ()));
+        self.or_drop(result, Some(&temporary), operation, path)
+    }
+
+    /// Removes the temporary file of what failed. What failed is what counts, not whether this worked too.
+    fn or_drop(&self, result: Result<()>, temporary: Option<&str>, operation: &str, path: &str) -> Result<()> {
+        if let (Err(_), Some(name)) = (&result, temporary) {
+            drop(self.run(operation, path, &format!("rm -f {name}"), &[]));
+        }
+        result
+    }
+
+    /// What is put says itself whether it arrived.
+    fn check_size(&self, file: &str, content: &[u8]) -> String {
+        match self.put {
+            Some(_) => ":".to_owned(),
+            None => format!("[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}", printed_size(content)),
+        }
     }
 
     fn run(&self, operation: &str, path: &str, script: &str, input: &[u8]) -> Result<String> {
@@ -240,8 +283,10 @@ fn parents(path: &str, options: &WriteOptions) -> Result<String> {
     })
 }
 
-fn check_size(file: &str, content: &[u8]) -> String {
-    format!("[ \"$(wc -c < {file})\" -eq {} ] || exit {WRONG_SIZE}", printed_size(content))
+/// The temporary file's name in what a command answered that says it.
+fn said_name(answer: &str) -> Option<&str> {
+    let name = answer.strip_suffix('\n')?;
+    Some(name.strip_suffix('\r').unwrap_or(name)).filter(|name| !name.is_empty())
 }
 
 /// Before the mode: a file that changes hands loses its setuid bits. With `-h` it is never a link's target that does.

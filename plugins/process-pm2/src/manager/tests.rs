@@ -155,6 +155,26 @@ fn stopping_names_the_copies_by_number_and_leaves_out_what_is_over() {
 }
 
 #[test]
+fn what_is_started_again_while_it_is_stopped_is_stopped_again() {
+    let again = |status| {
+        let mut element = element("w", 3, status);
+        element["pm2_env"]["autorestart"] = json!(true);
+        element
+    };
+    let running = || listed(&[again("online")]);
+    let done = || Output::new(0, "", "");
+    let stopped = Output::new(0, format!("{}\npcoder w.0123456789abcdef/stopped.3 \n", json!([again("stopped")])), "");
+    let host = host([running(), done(), running(), done(), stopped]);
+    Pm2.stop(host.process_manager(), "w").unwrap();
+    let stops = |host: &FakeHost| verbs(host).iter().filter(|it| it[1] == "stop").count();
+    assert_eq!(stops(&host), 2);
+    // Not for ever.
+    let host = self::host((0..STOPS).flat_map(|_| [running(), done()]));
+    let error = Pm2.stop(host.process_manager(), "w").unwrap_err();
+    assert_eq!((error.code.as_str(), stops(&host)), ("conflict", STOPS));
+}
+
+#[test]
 fn a_stop_that_fails_is_an_error() {
     let host = host([listed(&[element("w", 3, "online")]), Output::new(45, "TOP SECRET", "[PM2][ERROR] boom")]);
     let error = Pm2.stop(host.process_manager(), "w").unwrap_err();

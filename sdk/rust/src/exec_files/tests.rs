@@ -160,6 +160,35 @@ fn a_short_write_is_found_and_leaves_the_old_file() {
 }
 
 #[test]
+fn a_backend_that_takes_files_gets_only_the_content() {
+    let shell = Shell::new();
+    let put = |path: &str, content: &[u8]| {
+        let path = path.strip_prefix("~/").unwrap_or(path);
+        // Somebody else may read what has its permissions only afterwards.
+        assert_eq!(shell.mode(path) & 0o077, 0, "{path}");
+        fs::write(shell.home.path().join(path), content).unwrap();
+        Ok(())
+    };
+    let options = || WriteOptions { create_parents: true, mode: Some(0o640), owner: None };
+    let files = shell.files().with_put(put);
+    let content = vec![7; 3 * CHUNK];
+    files.write_atomic("~/a/it's", &content, options()).unwrap();
+    files.write("~/b", &content, options()).unwrap();
+    assert!(*shell.longest.borrow() < 1000);
+    for name in ["a/it's", "b"] {
+        assert!(fs::read(shell.home.path().join(name)).unwrap() == content, "{name}");
+        assert_eq!(shell.mode(name), 0o640);
+    }
+    assert_eq!(files.write_atomic("~/a", b"", plain()).unwrap_err().code, "invalid");
+
+    let full = |_: &str, _: &[u8]| Err(Error::new(code::IO, "put", "no space left"));
+    let error = shell.files().with_put(full).write_atomic("~/b", b"new", plain()).unwrap_err();
+    assert_eq!((error.code.as_str(), shell.entries()), ("io", vec!["a".to_owned(), "b".to_owned()]));
+    assert!(fs::read(shell.home.path().join("b")).unwrap() == content);
+    assert_eq!(shell.printed("ls -A a"), "it's");
+}
+
+#[test]
 fn terminals_that_translate_newlines_do_no_harm() {
     let shell = Shell::new();
     let content: Vec<u8> = (0..=255).collect();
