@@ -379,13 +379,15 @@ fn judged(process: &str, ended: Option<i32>, expected: &str, out: &str, err: &st
         .hint("check the agent's login: `--credentials`, or a `--profile` with a key"))
 }
 
-/// The text of the last result in lines of JSON, as agents print them.
+/// The text of the last answer in lines of JSON, as agents print them.
 fn answer_in(out: &str) -> Option<String> {
-    let result = |line: &str| {
+    let answer = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
-        value.get("result")?.as_str().map(str::to_owned)
+        let item = value.get("item").filter(|it| it["type"] == "agent_message");
+        let text = value.get("result").or_else(|| item?.get("text"))?;
+        text.as_str().map(str::to_owned)
     };
-    out.lines().rev().find_map(result)
+    out.lines().rev().find_map(answer)
 }
 
 fn ok(detail: String) -> (Outcome, String) {
@@ -419,5 +421,38 @@ impl Steps<'_> {
         (self.told)(&step);
         self.done.push(step);
         self.done.last().is_some_and(|step| step.outcome != Outcome::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_found_as_each_agent_prints_it() {
+        let claude = "{\"type\":\"assistant\"}\n{\"type\":\"result\",\"result\":\"Pineapple.\"}\n";
+        let codex = "{\"type\":\"item.completed\",\"item\":{\"type\":\"agent_message\",\"text\":\"Pineapple.\"}}\n\
+                     {\"type\":\"turn.completed\",\"usage\":{}}\n";
+        for out in [claude, codex] {
+            assert_eq!(answer_in(out).as_deref(), Some("Pineapple."));
+        }
+        assert_eq!(answer_in("Pineapple.\n"), None);
+    }
+
+    #[test]
+    fn an_error_says_what_the_machines_network_has_to_do_with_it() {
+        let failed = || judged("claude", Some(1), EXPECTED, "", "no route").expect_err("no answer");
+        let hint = |error: Error| error.hint.clone().unwrap_or_default();
+        let plain = hint(failed());
+        assert_eq!(hint(with_network(failed(), true, None)), plain);
+        assert!(hint(with_network(failed(), false, None)).starts_with(&format!("{plain}; the machine has no network")));
+        let refused = Refused {
+            hosts: vec!["api.example\u{1b}[1m".into()],
+            inside: vec!["10.0.0.1".into()],
+            allow: Some("`allow it`".into()),
+        };
+        let said = hint(with_network(failed(), true, Some(refused)));
+        assert!(said.contains("`allow it` allows that; it was kept from 10.0.0.1, which lead into"), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said}");
     }
 }

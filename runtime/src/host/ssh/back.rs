@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use russh::Channel;
 use russh::client::{ChannelOpenHandle, Msg};
+use russh::{Channel, ChannelOpenFailure};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -43,15 +43,18 @@ impl Ways {
     ) {
         // Dropped without a word, it is refused.
         let Some(to) = self.lock().get(&port).copied() else { return };
-        reply.accept().await;
         tokio::spawn(async move {
             let carried = async {
-                let mut here = TcpStream::connect(HERE.map(|it| SocketAddr::new(it, to)).as_slice()).await?;
-                tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut here).await
+                // Before it is taken: who waits there for an answer is to see that nobody gives one.
+                let Ok(mut here) = TcpStream::connect(HERE.map(|it| SocketAddr::new(it, to)).as_slice()).await else {
+                    return reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                };
+                reply.accept().await;
+                // One that fails is that one's affair. Its end over there is closed with the stream.
+                let _ = tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut here).await;
             };
-            // One that fails is that one's affair.
             tokio::select! {
-                _ = carried => {}
+                () = carried => {}
                 () = cut.cancelled() => {}
             }
         });
