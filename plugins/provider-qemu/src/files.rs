@@ -9,12 +9,12 @@ use pcoder_sdk::{CommandSpec, Output, Result, WriteOptions, code};
 
 use crate::exec::{capture, reached};
 
-type Files<'a> = ExecFiles<Box<dyn Fn(&CommandSpec, &[u8]) -> Result<Output> + 'a>, Put<'a>>;
+type Files<'a> = ExecFiles<Exec<'a>, Put<'a>>;
+type Exec<'a> = Box<dyn Fn(&CommandSpec, &[u8]) -> Result<Output> + 'a>;
 type Put<'a> = Box<dyn Fn(&str, &[u8]) -> Result<()> + 'a>;
 
 fn files<'a>(host: ProviderHost<'a>, id: &'a str) -> Files<'a> {
-    let exec: Box<dyn Fn(&CommandSpec, &[u8]) -> Result<Output> + 'a> =
-        Box::new(move |spec, input| capture(host, id, spec, input));
+    let exec: Exec<'a> = Box::new(move |spec, input| capture(host, id, spec, input));
     let put: Put<'a> = Box::new(move |path, content| {
         reached(host, id, |endpoint| host.ssh().write_file(endpoint, path, content, WriteOptions::plain()))
     });
