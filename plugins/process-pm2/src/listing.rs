@@ -121,6 +121,11 @@ impl Entry {
         self.autorestart
     }
 
+    /// Whether it runs, or is about to.
+    pub(crate) fn runs(&self) -> bool {
+        self.pid.is_some() || matches!(self.status(), "online" | "launching")
+    }
+
     /// The contract's view of it.
     pub(crate) fn info(&self) -> ProcessInfo {
         let mut details = vec![Setting::new("pm-id", self.id.to_string()), Setting::new("pm2-status", &self.status)];

@@ -63,12 +63,12 @@ impl ProcessManager for Pm2 {
 
     fn stop(&self, host: ProcessManagerHost<'_>, name: &str) -> Result<()> {
         let driver = Driver { host, operation: STOP };
+        let entries = entries_of(driver, name)?;
+        if entries.is_empty() {
+            return Err(unknown(STOP, name));
+        }
+        let mut running: Vec<Entry> = entries.into_iter().filter(|entry| !entry.is_over()).collect();
         for _ in 0..STOPS {
-            let entries = entries_of(driver, name)?;
-            if entries.is_empty() {
-                return Err(unknown(STOP, name));
-            }
-            let running: Vec<Entry> = entries.into_iter().filter(|entry| !entry.is_over()).collect();
             if running.is_empty() {
                 return Ok(());
             }
@@ -76,6 +76,11 @@ impl ProcessManager for Pm2 {
             if running.iter().all(|entry| !entry.is_started_again()) {
                 return Ok(());
             }
+            // Nothing that was stopped waits to be started again: what does not run now will not.
+            running = entries_of(driver, name)?.into_iter().filter(Entry::runs).collect();
+        }
+        if running.is_empty() {
+            return Ok(());
         }
         let message = "PM2 starts the process again each time that it is stopped";
         Err(Error::new(code::CONFLICT, STOP, message)

@@ -168,8 +168,12 @@ fn what_is_started_again_while_it_is_stopped_is_stopped_again() {
     Pm2.stop(host.process_manager(), "w").unwrap();
     let stops = |host: &FakeHost| verbs(host).iter().filter(|it| it[1] == "stop").count();
     assert_eq!(stops(&host), 2);
+    // Of what somebody else started with PM2, nobody writes down that it was stopped.
+    let host = self::host([running(), done(), listed(&[again("stopped")])]);
+    Pm2.stop(host.process_manager(), "w").unwrap();
+    assert_eq!(stops(&host), 1);
     // Not for ever.
-    let host = self::host((0..STOPS).flat_map(|_| [running(), done()]));
+    let host = self::host((0..STOPS).flat_map(|_| [running(), done()]).chain([running()]));
     let error = Pm2.stop(host.process_manager(), "w").unwrap_err();
     assert_eq!((error.code.as_str(), stops(&host)), ("conflict", STOPS));
 }
