@@ -178,13 +178,23 @@ async fn a_path_below_another_root_is_the_hosts_to_find() {
         let step: Vec<&str> = ["service.start", "a", ".", "tail"].iter().chain(args).copied().collect();
         house.step(context(), &step).await
     };
-    let line = || {
+    // It runs from before it becomes the program, and its line is empty while it does.
+    let becomes = async |end: &str| {
         let pid = place.services.status("a").expect("asked").expect("it is there").pid.expect("it runs");
-        String::from_utf8(std::fs::read(format!("/proc/{pid}/cmdline")).expect("a command line")).expect("UTF-8")
+        let begun = Instant::now();
+        loop {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).expect("a command line");
+            let line = String::from_utf8(line).expect("UTF-8");
+            if line.ends_with(end) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{line}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     };
     let disk = images.canonicalize().expect("it is there").join("disk").display().to_string();
     assert_eq!(start(&house, &["-f", "disk"]).await, "ok running -");
-    assert!(line().ends_with(&format!("tail\0-f\0{disk}\0")), "{}", line());
+    becomes(&format!("tail\0-f\0{disk}\0")).await;
     place.end().await;
     // What is JSON stays JSON, whatever is in the path.
     assert!(start(&house, &["-f", "{\"size\": 7, \"file\": \"disk\"}"]).await.starts_with("ok "));
